@@ -1,0 +1,29 @@
+"""The ``keylane`` command: each group of commands is a file beside this one, imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import typer
+
+COMMANDS = {
+    "dev": "the embedded Kafka, Redis and PostgreSQL",
+    "topics": "declare, plan and apply topics",
+    "schemas": "check and register contracts",
+    "gateway": "serve the HTTP gateway",
+    "worker": "run consumers",
+    "publish": "publish events from JSON Lines",
+    "dlt": "look at, replay and discard dead letters",
+    "demo": "the sample load with its proof",
+}
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user ends with one sentence and exit code 1."""
+    name = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+    wanted = [name] if name in COMMANDS else list(COMMANDS)
+    app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+    for command in wanted:
+        app.add_typer(importlib.import_module(f"streams.cli.{command}").app, name=command, help=COMMANDS[command])
+    app()

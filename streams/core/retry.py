@@ -1,0 +1,40 @@
+"""When a failed record is tried again, and where: the policy of a handler and the decision as a value.
+
+Invariant: a decision is a pure function of the policy, the attempts made and one random draw.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+OnDead = Literal["skip", "hold"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """How often and how a handler is tried again.
+
+    Attributes:
+        attempts: Runs in all before the record is given up, >= 1.
+        in_place: Waits in seconds that are spent in the worker's memory, before any tier; only that key waits.
+            They suit waits below about a second: a crash forgets how many of them were used.
+        jitter: Share by which an in-place wait is spread, 0 to 1 (a tier's delay is fixed, so that due times ascend).
+        final: Exception types that are never retried.
+        on_dead: ``skip``: the key goes on behind a dead letter. ``hold``: its later records wait behind it.
+    """
+
+    attempts: int = 5
+    in_place: tuple[float, ...] = ()
+    jitter: float = 0.2
+    final: tuple[type[BaseException], ...] = ()
+    on_dead: OnDead = "skip"
+
+    def __post_init__(self) -> None:
+        """Refuse a policy that cannot be carried out."""
+        if self.attempts < 1:
+            raise ValueError(f"retry: attempts must be at least 1, got {self.attempts}")
+        if not 0 <= self.jitter <= 1:
+            raise ValueError(f"retry: jitter must be between 0 and 1, got {self.jitter}")
+        if any(wait < 0 for wait in self.in_place):
+            raise ValueError(f"retry: waits must not be negative, got {self.in_place}")

@@ -1,0 +1,163 @@
+"""What a user declares: jobs, event subscriptions, periodic work, queues; and the outcomes a handler may return.
+
+Invariant: everything here is frozen and free of I/O; a declaration that contradicts itself is refused when made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from streams.core.retry import Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from schemas.contract import Contract
+
+    Handler = Callable[[Any, Any], Any]
+
+Execution = Literal["auto", "process"]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The work is finished; ``result`` (JSON-able) is kept with the job."""
+
+    result: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLater:
+    """The attempt failed; try again, after ``after`` seconds if given, else as the policy says."""
+
+    reason: str
+    after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """The attempt failed for good: a dead letter with this reason."""
+
+    reason: str
+
+
+Outcome = Done | RetryLater | Reject
+
+
+class TransientError(Exception):
+    """Something the work depends on is away: the key waits and the attempt does not count.
+
+    Raise it from a handler (or an adapter) for faults that have nothing to do with the record, for example an
+    unreachable registry, Redis or SQL server.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Hand a handler up to ``size`` records at once, or what has gathered after ``linger`` seconds."""
+
+    size: int = 100
+    linger: float = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What jobs and subscriptions have in common.
+
+    Attributes:
+        handler: ``async def handler(payload, ctx)`` runs on the loop, a plain function in a thread;
+            with ``execution="process"`` it must be a plain module-level function and runs in a process pool.
+            With ``batch`` it gets lists: ``handler(payloads, contexts)``.
+        timeout: Seconds one run may take; beyond it the run is cancelled and counts as a failed attempt.
+    """
+
+    handler: Handler
+    retry: Retry = field(default_factory=Retry)
+    timeout: float = 30.0
+    execution: Execution = "auto"
+    batch: Batch | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job(Work):
+    """One job type: records of ``contract`` on the topic of ``queue``.
+
+    Attributes:
+        key: Gives the entity part of the record key ``<tenant>/<entity>`` from the payload.
+    """
+
+    contract: Contract
+    queue: str
+    key: Callable[[Any], str]
+
+    @property
+    def type(self) -> str:
+        """The job type, as in the ``ce_type`` header."""
+        return self.contract.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription(Work):
+    """One event handler: its own consumer group ``name`` on one event topic.
+
+    Events of the topic that are not among ``contracts`` are passed over.
+    """
+
+    name: str
+    contracts: tuple[Contract, ...]
+    tiers: tuple[float, ...] = (2, 30, 300)
+    concurrency: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Periodic:
+    """Work done every ``every`` seconds by one process of all: ``async def run(services)``."""
+
+    name: str
+    every: float
+    run: Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """A job queue: topic ``jobs.<name>``, consumer group ``<name>``, one fixed delay in seconds per retry tier."""
+
+    name: str
+    tiers: tuple[float, ...] = (2, 4, 8, 16)
+    concurrency: int = 10
+    partitions: int = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A consumer group over one family of topics, and what it runs by record type.
+
+    Attributes:
+        tiers: Delay in seconds of ``retry.1`` .. ``retry.k``, ascending.
+        ignore_unknown: Whether a record of a type outside ``works`` is passed over (events) or dead (jobs).
+    """
+
+    name: str
+    source: str
+    tiers: tuple[float, ...]
+    partitions: int
+    concurrency: int
+    works: Mapping[str, Work]
+    ignore_unknown: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """All that a deployment declares, as ``consumers:discover`` returns it.
+
+    Attributes:
+        routes: Further HTTP routes of consumers: ``(method, path, factory)`` triples for the gateway.
+    """
+
+    queues: tuple[Queue, ...] = ()
+    jobs: tuple[Job, ...] = ()
+    subscriptions: tuple[Subscription, ...] = ()
+    periodics: tuple[Periodic, ...] = ()
+    routes: tuple[Any, ...] = ()
+    event_partitions: int = 8

@@ -1,0 +1,83 @@
+"""All settings, read from the environment (``KEYLANE_*``) once at the start. Nothing else reads the environment.
+
+Invariant: a missing or malformed variable stops the start with its name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SettingsError(Exception):
+    """The environment does not make valid settings; the message names each variable."""
+
+
+class Settings(BaseSettings):
+    """Every setting of every process; ``.env.example`` lists them with their defaults."""
+
+    model_config = SettingsConfigDict(env_prefix="KEYLANE_", env_file=".env", extra="ignore", frozen=True)
+
+    data_dir: Path = Path(".keylane")
+    catalogue: str = "consumers:discover"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    # Real servers; what is not named is embedded.
+    kafka_bootstrap_servers: str | None = None
+    redis_url: str | None = None
+    database_url: SecretStr | None = None
+    schema_registry_url: str | None = None
+
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: SecretStr | None = None
+    kafka_ssl_cafile: Path | None = None
+    kafka_ssl_certfile: Path | None = None
+    kafka_ssl_keyfile: Path | None = None
+    redis_ssl_cafile: Path | None = None
+
+    replication_factor: int = 1
+    instance_id: str | None = None  # group.instance.id: static membership, a rolling restart moves nothing
+
+    # Flow and rebalance of a worker.
+    max_records: int = 2_000  # held per partition
+    max_bytes: int = 67_108_864  # held in all
+    commit_interval: float = 0.1
+    drain_timeout: float = 10.0
+    session_timeout: float = 10.0
+    rebalance_timeout: float = 30.0
+    stall_timeout: float = 60.0  # lag without progress for so long: the consumer is rebuilt
+    tier_scale: float = 1.0  # multiplies every tier's delay; below 1 for demonstrations
+    max_replays: int = 3
+    dlt_aliases: bool = True  # Spring's and Kafka Streams' header names on dead letters
+
+    gateway_host: str = "127.0.0.1"
+    gateway_port: int = 8080
+    max_body_bytes: int = 1_048_576
+    public_url: str | None = None
+
+    mail_transport: Literal["log", "smtp"] = "log"
+    mail_from: str = "keylane <no-reply@localhost>"
+    smtp_host: str = "127.0.0.1"
+    smtp_port: int = 25
+    smtp_username: str | None = None
+    smtp_password: SecretStr | None = None
+    smtp_tls: Literal["none", "starttls", "tls"] = "none"
+    signin_mails_per_hour: int = 10
+
+
+def load() -> Settings:
+    """The settings of this process.
+
+    Raises:
+        SettingsError: A variable is missing or malformed; the message names it and what is wrong with it.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [f"KEYLANE_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+        raise SettingsError("; ".join(lines)) from None
