@@ -1,0 +1,55 @@
+"""``job.status``: where a job stands after one step of its life; the newest record per job id is kept."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from schemas.contract import load
+from schemas.fields import PayloadModel
+
+State = Literal["pending", "processing", "retrying", "completed", "failed", "dead", "cancelled"]
+
+_Int = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+_Long = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+
+
+class Status(PayloadModel):
+    """One step of a job's life.
+
+    Attributes:
+        job_id: The ``ce_id`` of the job, also the record key.
+        tenant: Empty where the record key names none.
+        key: The record key as text, None where there is none.
+        attempt: Runs so far, 0 before the first.
+        replays: How often the job was replayed from its dead letters.
+        time: Milliseconds since the epoch.
+        topic: Where the job itself stands in the log, with ``partition`` and ``offset``.
+        payload: The payload as JSON text.
+        result: What the handler returned, as JSON text.
+        error: Why the attempt failed.
+        stack: The stack trace of the failure.
+        worker: Who ran it.
+    """
+
+    job_id: str = Field(min_length=1)
+    type: str
+    queue: str
+    tenant: str
+    key: str | None = None
+    status: State
+    attempt: _Int
+    replays: _Int
+    time: _Long
+    topic: str
+    partition: _Int
+    offset: _Long
+    payload: str | None = None
+    result: str | None = None
+    error: str | None = None
+    stack: str | None = None
+    worker: str | None = None
+
+
+CONTRACT = load(__file__, name="job.status", kind="internal", model=Status)
