@@ -1,0 +1,99 @@
+"""The broker's jars: downloaded once per user from Maven coordinates, pinned and verified by SHA-256.
+
+``kafka.lock`` beside this file has one line per jar, ``group:artifact:version sha256``; ``python -m streams.dev.jars``
+resolves the coordinates below again and rewrites it.
+
+Invariant: no jar is handed out whose digest is not the pinned one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jgo
+import requests
+from jgo.config import GlobalSettings
+from jgo.constants import MAVEN_CENTRAL_URL
+from jgo.maven import MavenContext
+
+from streams.dev.errors import StackError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COORDINATES = "org.apache.kafka:kafka_2.13:4.1.2+org.slf4j:slf4j-simple:1.7.36"
+LOCK = Path(__file__).with_name("kafka.lock")
+
+
+def cache_dir() -> Path:
+    """Where downloads are kept, shared by all checkouts of this user."""
+    return Path.home() / ".cache" / "keylane"
+
+
+def fetch(cache: Path, report: Callable[[str], None], lock: Path = LOCK) -> list[Path]:
+    """The verified jars, downloading what is missing or damaged.
+
+    Raises:
+        StackError: A jar cannot be downloaded or stored, or is not the pinned one.
+    """
+    pins = [line.split() for line in lock.read_text().splitlines()]
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with (cache / "lock").open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)  # two processes must not write the same file
+            return [_jar(cache, coordinate, digest, report) for coordinate, digest in pins]
+    except OSError as error:
+        raise StackError(f"the broker's jars cannot be kept in {cache}: {error.strerror or error}") from error
+
+
+def _jar(cache: Path, coordinate: str, digest: str, report: Callable[[str], None]) -> Path:
+    path = _path(cache, coordinate)
+    if path.exists() and _digest(path) == digest:
+        return path
+    path.unlink(missing_ok=True)  # the rest of an interrupted download
+    report(f"downloading {coordinate}")
+    _download(cache, coordinate)
+    if _digest(path) != digest:
+        path.unlink()
+        raise StackError(f"{coordinate}: the downloaded jar is not the pinned one (SHA-256 differs); nothing was run")
+    return path
+
+
+def _download(cache: Path, coordinate: str) -> None:
+    group, artifact, version = coordinate.split(":")
+    try:
+        _maven(cache).project(group, artifact).at_version(version).artifact().resolve()
+    except (requests.RequestException, RuntimeError) as error:
+        raise StackError(
+            f"{coordinate} cannot be downloaded ({type(error).__name__}); check the network and start again"
+        ) from error
+
+
+def _maven(cache: Path) -> MavenContext:
+    repositories = {"central": MAVEN_CENTRAL_URL, **GlobalSettings.load().repositories}
+    return MavenContext(repo_cache=cache / "maven", remote_repos=repositories)
+
+
+def _path(cache: Path, coordinate: str) -> Path:
+    group, artifact, version = coordinate.split(":")
+    return cache / "maven" / Path(*group.split(".")) / artifact / version / f"{artifact}-{version}.jar"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def pin(cache: Path, lock: Path = LOCK) -> None:
+    """Resolve the coordinates with all they depend on and write the lock file."""
+    found = sorted(f"{jar.groupId}:{jar.artifactId}:{jar.version}" for jar in jgo.resolve(COORDINATES))
+    for coordinate in found:
+        _download(cache, coordinate)
+    lock.write_text("".join(f"{coordinate} {_digest(_path(cache, coordinate))}\n" for coordinate in found))
+
+
+if __name__ == "__main__":
+    pin(cache_dir())
