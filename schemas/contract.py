@@ -8,12 +8,33 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from pydantic import ValidationError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
 Kind = Literal["event", "job", "internal"]
+
+
+class Problem(NamedTuple):
+    """What is wrong with one place of a payload; ``pointer`` is a JSON pointer (RFC 6901), "" the whole."""
+
+    pointer: str
+    detail: str
+
+    def __str__(self) -> str:
+        """The place and what is wrong there."""
+        return f"{self.pointer or 'payload'}: {self.detail}"
+
+
+class InvalidPayloadError(ValueError):
+    """A payload does not fit its contract; ``problems`` names every place, and repeats none of the input."""
+
+    def __init__(self, contract: str, found: tuple[Problem, ...]) -> None:
+        super().__init__(f"{contract}: {'; '.join(map(str, found))}")
+        self.problems = found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +73,35 @@ class Contract:
         schema: dict[str, Any] = json.loads(self.newest)
         namespace = schema.get("namespace")
         return f"{namespace}.{schema['name']}" if namespace else str(schema["name"])
+
+    def from_json(self, text: str | bytes) -> BaseModel:
+        """The payload a JSON text holds.
+
+        Raises:
+            InvalidPayloadError: It does not fit, or is not JSON.
+        """
+        try:
+            return self.model.model_validate_json(text)
+        except ValidationError as error:
+            raise InvalidPayloadError(self.name, problems(error)) from None
+
+    def from_value(self, value: Any) -> BaseModel:
+        """The payload a decoded JSON value holds; the same rules as for the text (date-times are strings).
+
+        Raises:
+            InvalidPayloadError: It does not fit.
+        """
+        return self.from_json(json.dumps(value))
+
+
+def problems(error: ValidationError) -> tuple[Problem, ...]:
+    """The places a model refused, as JSON pointers."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return tuple(Problem(_pointer(each["loc"]), each["msg"]) for each in found)
+
+
+def _pointer(location: tuple[int | str, ...]) -> str:
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
 
 
 def load(folder: str, *, name: str, kind: Kind, model: type[BaseModel]) -> Contract:

@@ -1,0 +1,170 @@
+"""Payloads to bytes and back: Confluent wire format (byte 0, schema id, Avro), with everything checked on the way in.
+
+Invariant: ``decode_now`` returns a valid payload, None, or raises UndecodableError, whatever the bytes are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fastavro import schemaless_reader, schemaless_writer
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from schemas.avsc import Parsed, parse
+from schemas.compatibility import incompatibilities
+from schemas.contract import problems
+from schemas.errors import SchemaRefusedError, UndecodableError, UnknownContractError
+from schemas.guard import Guard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from schemas.contract import Contract
+    from schemas.registry import Registry
+
+MAX_BYTES = 1_048_576
+_PREFIX = 5
+_LONGEST_REASON = 200
+
+
+class Payload(NamedTuple):
+    """A decoded record value."""
+
+    contract: Contract
+    model: BaseModel
+    schema_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """All that decoding the records of one schema id takes, prepared once."""
+
+    contract: Contract
+    schema_id: int
+    writer: Any
+    newest: Any
+    check: Callable[[bytes], None] | None
+    validate: Callable[[Any], Any]
+
+    def read(self, value: bytes) -> Payload:
+        if self.check is not None:
+            self.check(value)
+        stream = BytesIO(value)
+        stream.seek(_PREFIX)
+        try:
+            fields = schemaless_reader(stream, self.writer, self.newest)
+        except Exception as error:  # noqa: BLE001 - hostile bytes make fastavro raise nearly anything
+            what = f"{type(error).__name__} {error}"[:_LONGEST_REASON]
+            raise UndecodableError(f"{self.contract.name}: not Avro of schema {self.schema_id}: {what}") from None
+        if stream.tell() != len(value):
+            raise UndecodableError(f"{self.contract.name}: {len(value) - stream.tell()} bytes too many")
+        try:
+            return Payload(self.contract, self.validate(fields), self.schema_id)
+        except ValidationError as error:
+            raise UndecodableError(f"{self.contract.name}: {problems(error)[0]}") from None
+
+
+class Codec:
+    """Encodes and decodes the payloads of the contracts given.
+
+    Args:
+        registry: Gives schema ids.
+        contracts: What may be encoded and decoded; a record's contract is found by the full name of its schema.
+        max_bytes: A longer value is neither made nor read.
+    """
+
+    def __init__(self, registry: Registry, contracts: Iterable[Contract], *, max_bytes: int = MAX_BYTES) -> None:
+        self._registry = registry
+        self._max_bytes = max_bytes
+        self._contracts = {contract.fullname: contract for contract in contracts}
+        self._newest = {name: parse(contract.newest) for name, contract in self._contracts.items()}
+        # By contract name: the first bytes of its values and the schema they are written with.
+        self._writers: dict[str, tuple[bytes, Any]] = {}
+        # By the four bytes of the id: a reader, or why records of this schema cannot be read.
+        self._readers: dict[bytes, _Reader | UndecodableError] = {}
+
+    async def encode(self, contract: Contract, model: BaseModel) -> bytes:
+        """The value of a record; the schema is registered on first use.
+
+        Raises:
+            ValueError: The model does not fit the contract's newest schema, or the value would be too long.
+            SchemaRefusedError: The registry does not accept the contract's schema.
+            RegistryUnavailableError: The registry cannot be reached.
+        """
+        prefix, schema = self._writers.get(contract.name) or await self._register(contract)
+        stream = BytesIO()
+        stream.write(prefix)
+        try:
+            schemaless_writer(stream, schema, model.model_dump(), strict=True)
+        except (TypeError, OverflowError, struct.error) as error:
+            raise ValueError(f"{contract.name}: does not fit its schema: {error}") from None
+        value = stream.getvalue()
+        if len(value) > self._max_bytes:
+            raise ValueError(f"{contract.name}: {len(value)} bytes are more than the {self._max_bytes} allowed")
+        return value
+
+    def decode_now(self, value: bytes) -> Payload | None:
+        """Decode, if the schema is at hand; None means: await ``load`` with this value, then call again.
+
+        Raises:
+            UndecodableError: The bytes can never be decoded (UnknownContractError: sound, but nobody's contract).
+        """
+        if len(value) > self._max_bytes:
+            raise UndecodableError(f"{len(value)} bytes are more than the {self._max_bytes} allowed")
+        if len(value) < _PREFIX or value[0] != 0:
+            raise UndecodableError("not in Confluent wire format (a zero byte and a schema id of four bytes)")
+        reader = self._readers.get(value[1:_PREFIX])
+        if reader is None:
+            return None
+        if isinstance(reader, UndecodableError):
+            raise reader.with_traceback(None)
+        return reader.read(value)
+
+    async def load(self, value: bytes) -> None:
+        """Fetch what ``decode_now`` lacks for this value.
+
+        Raises:
+            UnknownSchemaError: The registry knows no such schema id.
+            RegistryUnavailableError: The registry cannot be reached.
+        """
+        key = value[1:_PREFIX]
+        if key in self._readers:
+            return
+        text = await self._registry.schema(int.from_bytes(key))
+        # Large schemas take a while to check: not on the loop.
+        self._readers[key] = await asyncio.to_thread(self._prepare, int.from_bytes(key), text)
+
+    async def _register(self, contract: Contract) -> tuple[bytes, Any]:
+        schema_id = await self._registry.register(contract.fullname, contract.newest)
+        writer = b"\0" + schema_id.to_bytes(_PREFIX - 1), self._newest[contract.fullname].schema
+        return self._writers.setdefault(contract.name, writer)
+
+    def _prepare(self, schema_id: int, text: str) -> _Reader | UndecodableError:
+        try:
+            writer = parse(text)
+        except SchemaRefusedError as error:
+            return UndecodableError(f"schema {schema_id}: {error}")
+        contract = self._contracts.get(writer.fullname)
+        if contract is None:
+            return UnknownContractError(writer.fullname)
+        newest = self._newest[writer.fullname]
+        found = incompatibilities(reader=newest, writer=writer)
+        if found:
+            return UndecodableError(f"schema {schema_id} cannot be read as {contract.name}: {found[0]}")
+        return self._reader(schema_id, contract, writer, newest)
+
+    @staticmethod
+    def _reader(schema_id: int, contract: Contract, writer: Parsed, newest: Parsed) -> _Reader:
+        guard = Guard(writer, start=_PREFIX)
+        return _Reader(
+            contract=contract,
+            schema_id=schema_id,
+            writer=writer.schema,
+            newest=newest.schema,
+            check=None if guard.needless else guard.check,
+            validate=TypeAdapter(contract.model).validator.validate_python,
+        )
