@@ -67,6 +67,7 @@ class Settings(BaseSettings):
     smtp_username: str | None = None
     smtp_password: SecretStr | None = None
     smtp_tls: Literal["none", "starttls", "tls"] = "none"
+    smtp_ssl_cafile: Path | None = None  # who signed the mail server's certificate, if not an authority of the system
     signin_mails_per_hour: int = 10
 
 
