@@ -96,14 +96,15 @@ class Stack:
         return self._state is not None and self._lock is None
 
     @property
-    def pid(self) -> int | None:
-        """The owner's process id while the stack runs."""
-        return self._state.pid if self._state else None
+    def running(self) -> state.State | None:
+        """The owner's process id and the ports while the stack runs."""
+        return self._state
 
     @property
     def addresses(self) -> Addresses:
         """Where the servers answer; all None before the start."""
-        found = {name: port for name, port in self._ports().items() if name in self._parts}
+        started = self._state.ports if self._state else {}
+        found = {name: port for name, port in started.items() if name in self._parts}
         return Addresses(
             kafka_bootstrap_servers=f"{ports.HOST}:{found['kafka']}" if "kafka" in found else None,
             redis_url=f"redis://{ports.HOST}:{found['redis']}/0" if "redis" in found else None,
@@ -246,6 +247,3 @@ class Stack:
             raise StackError(
                 f"the disk is full: {self.folder} has {free >> 20} MB free, the stack needs {_NEEDED >> 20} MB"
             )
-
-    def _ports(self) -> Mapping[str, int]:
-        return self._state.ports if self._state else {}

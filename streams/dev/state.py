@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_LOCK = "stack.lock"
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """A running stack: its owner's process id and the port of each server by name."""
@@ -102,9 +105,14 @@ def running(folder: Path) -> State | None:
     return found if found is not None and found.owner_alive() else None
 
 
+def is_lock(path: Path) -> bool:
+    """Whether the path is a lock file: it must stay while others may wait for it."""
+    return path.name == _LOCK
+
+
 def _state_file(folder: Path) -> Path:
     return folder / "state.json"
 
 
 def _lock_file(folder: Path) -> Path:
-    return folder / "stack.lock"
+    return folder / _LOCK
