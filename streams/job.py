@@ -152,7 +152,8 @@ class Catalogue:
     """All that a deployment declares, as ``consumers:discover`` returns it.
 
     Attributes:
-        routes: Further HTTP routes of consumers: ``(method, path, factory)`` triples for the gateway.
+        routes: Further HTTP routes of consumers: ``streams.ports.RouteSpec`` objects, served by the gateway.
+        options: What consumers want from the settings; handlers find it as ``ctx.services.options``.
     """
 
     queues: tuple[Queue, ...] = ()
@@ -160,4 +161,5 @@ class Catalogue:
     subscriptions: tuple[Subscription, ...] = ()
     periodics: tuple[Periodic, ...] = ()
     routes: tuple[Any, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
     event_partitions: int = 8
