@@ -214,6 +214,10 @@ class Door(Protocol):
     def redis(self) -> Redis:
         """For limits and duplicates; may be away (``redis.exceptions.RedisError``)."""
 
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What consumers want from the settings: the catalogue's ``options``."""
+
     async def payload(self, request: web.Request, contract: Contract) -> Any:
         """The JSON body of the request as a payload of the contract.
 
