@@ -56,6 +56,10 @@ class Record(Protocol):
     headers: Sequence[tuple[str, bytes]]
 
 
+class RecordRefusedError(Exception):
+    """The broker will never take this record: too large, or for a partition that does not exist."""
+
+
 class Publisher(Protocol):
     """Writes single records with ``acks=all``."""
 
@@ -64,10 +68,74 @@ class Publisher(Protocol):
 
         Raises:
             TransientError: The broker did not acknowledge in time; the record may or may not be stored.
+            RecordRefusedError: The broker will never take this record.
         """
 
     def send(self, message: Message) -> Awaitable[Awaitable[Position]]:
         """Queue in order; the inner awaitable ends with the acknowledgement (or raises as ``publish`` does)."""
+
+
+class OwnershipLostError(Exception):
+    """The group gave our partitions to somebody else: what we hold of them is no longer ours to commit."""
+
+
+class Committed(NamedTuple):
+    """A committed offset and the text committed with it."""
+
+    offset: int
+    metadata: str
+
+
+class GroupConsumer(Protocol):
+    """One member of a consumer group; the engine is its only user."""
+
+    async def start(self, revoked: Callable[[], Awaitable[None]], assigned: Callable[[], None]) -> None:
+        """Join the group. ``revoked`` is awaited before partitions are given up, ``assigned`` is called after."""
+
+    async def stop(self) -> None:
+        """Leave the group (a static member only disconnects); ``revoked`` is not called."""
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        """The partitions owned now."""
+
+    async def poll(self, wait: float) -> Mapping[TopicPartition, Sequence[Record]]:
+        """All that was fetched, waiting up to ``wait`` seconds for something.
+
+        Raises:
+            TransientError: The cluster cannot be reached for now.
+        """
+
+    async def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Committed]:
+        """What the group committed; partitions without a commit are left out."""
+
+    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
+        """Commit offsets and metadata in one request.
+
+        Raises:
+            OwnershipLostError: The group does not accept commits of this member (any more).
+            TransientError: The coordinator did not answer; the commit may or may not be stored.
+        """
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Read on from ``offset``."""
+
+    def pause(self, partitions: Sequence[TopicPartition]) -> None:
+        """Do not fetch these; what was prefetched of them is thrown away and fetched again later."""
+
+    def resume(self, partitions: Sequence[TopicPartition]) -> None:
+        """Fetch them again."""
+
+
+class BatchWriter(Protocol):
+    """Writes whole batches, one at a time per partition, so that a batch is stored entirely or not at all."""
+
+    async def write(self, target: TopicPartition, messages: Sequence[Message]) -> list[int]:
+        """Store as many of the messages, from the first on, as one batch takes; their offsets.
+
+        Raises:
+            TransientError: No acknowledgement: the batch may or may not be stored, and this writer is spent.
+            RecordRefusedError: The broker will never take the first message.
+        """
 
 
 class LogReader(Protocol):

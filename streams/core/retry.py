@@ -38,3 +38,57 @@ class Retry:
             raise ValueError(f"retry: jitter must be between 0 and 1, got {self.jitter}")
         if any(wait < 0 for wait in self.in_place):
             raise ValueError(f"retry: waits must not be negative, got {self.in_place}")
+
+
+@dataclass(frozen=True, slots=True)
+class WaitInPlace:
+    """Try again after ``seconds``, without leaving the lane."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class MoveOn:
+    """Go on to a higher level whose tier waits at least ``at_least`` seconds (0: the next level)."""
+
+    at_least: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """To the dead letters."""
+
+
+Decision = WaitInPlace | MoveOn | GiveUp
+
+# Above this a wait asked for by a handler is spent in a tier: memory is for short waits.
+LONGEST_IN_PLACE = 1.0
+# Where a group has no tiers and its policy names no waits.
+FALLBACK_WAIT = 1.0
+
+
+def decide(policy: Retry, attempts: int, *, tiers: bool, after: float | None, draw: float) -> Decision:
+    """What becomes of a record whose attempt number ``attempts`` failed and may be tried again.
+
+    Args:
+        policy: The handler's.
+        attempts: Runs so far, the failed one included.
+        tiers: Whether the group has retry tiers.
+        after: Seconds the handler asked to wait, if it did.
+        draw: A random number in [0, 1), for the jitter.
+    """
+    if attempts >= policy.attempts:
+        return GiveUp()
+    if after is not None and (after <= LONGEST_IN_PLACE or not tiers):
+        return WaitInPlace(after)
+    if after is not None:
+        return MoveOn(after)
+    if attempts <= len(policy.in_place):
+        return WaitInPlace(_spread(policy.in_place[attempts - 1], policy.jitter, draw))
+    if not tiers:
+        return WaitInPlace(_spread((FALLBACK_WAIT, *policy.in_place)[-1], policy.jitter, draw))
+    return MoveOn()
+
+
+def _spread(wait: float, jitter: float, draw: float) -> float:
+    return wait * (1 + jitter * (2 * draw - 1))

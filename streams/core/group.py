@@ -1,0 +1,236 @@
+"""The core of one consumer group in one process: its partitions' lanes, the slots they share, commits and flow.
+
+The shell calls a method for each thing that happened and then carries out what :meth:`Core.take_commands` returns.
+Invariant: at most ``concurrency`` runs at once; at most one commit under way, and it speaks of all partitions.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from streams.core import headers
+from streams.core.commands import Append, Commit, DeadLetter, Pause, Resume, Start
+from streams.core.restore import Shelf, restore
+from streams.core.track import SHELF_SOURCE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from streams.core.commands import Command, Result
+    from streams.core.lanes import Lane, Lanes
+    from streams.core.track import Entry
+
+# How many records are moved out of the way at once when a commit map is nearly full.
+PARK = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds of one group in one process.
+
+    Attributes:
+        concurrency: Runs at once (a batch is one run).
+        records: Records held per partition and topic, polled but unadmitted ones not counted.
+        bytes: Bytes held in all; half for the sources, half for the tiers, shared evenly by their partitions.
+        batch: Most records of one run; ``linger``: seconds to wait for a batch to fill.
+    """
+
+    concurrency: int
+    records: int = 2_000
+    bytes: int = 67_108_864
+    batch: int = 1
+    linger: float = 0.0
+
+
+class Core:
+    """See the module. Times are seconds since the epoch, given by the shell."""
+
+    def __init__(self, tiers: tuple[float, ...], limits: Limits) -> None:
+        self.tiers = tiers
+        self.limits = limits
+        self.partitions: dict[int, Lanes] = {}
+        self.running: set[tuple[Entry, ...]] = set()
+        self.appending: dict[Entry, Append | DeadLetter] = {}
+        self._ready: deque[Lane] = deque()
+        self._ready_since = 0.0
+        self._timers: list[tuple[float, int, Lane]] = []
+        self._order = count()
+        self._commands: list[Command] = []
+        self._committing: dict[int, Lanes] | None = None
+        self._last: dict[tuple[int, int], tuple[int, str]] = {}
+        self._stopping = False
+
+    # -- ownership -------------------------------------------------------------------------------------------------
+
+    def assigned(self, partition: int, shelves: Mapping[int, Shelf], mover: str) -> None:
+        """Own a partition; it runs nothing until the next commit is acknowledged."""
+        self.partitions[partition] = restore(partition, self.tiers, mover, shelves)
+
+    def stop(self) -> None:
+        """Start nothing more; what runs may end and be committed."""
+        self._stopping = True
+        for lanes in self.partitions.values():
+            lanes.stopped = True
+
+    def revoked(self) -> None:
+        """Own nothing: results and acknowledgements that come late touch nothing."""
+        for lanes in self.partitions.values():
+            lanes.stopped = True
+        self.partitions = {}
+        self.running, self.appending = set(), {}
+        self._ready.clear()
+        self._timers.clear()
+        self._commands.clear()
+        self._committing = None
+        self._last = {}
+        self._stopping = False
+
+    def owns(self, entry: Entry) -> bool:
+        """Whether the entry belongs to a partition owned now, in the same spell of ownership."""
+        return self.partitions.get(entry.lane.lanes.partition) is entry.lane.lanes
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing runs and nothing is being written."""
+        return not self.running and not self.appending
+
+    # -- what happened ---------------------------------------------------------------------------------------------
+
+    def polled(self, partition: int, shelf: int, records: Sequence[Any], now: float) -> None:
+        """Records were read; those of a partition no longer owned are dropped."""
+        lanes = self.partitions.get(partition)
+        if lanes is None:
+            return
+        lanes.tracks[shelf].inbox.extend(records)
+        self._admit(lanes, shelf, now)
+
+    def fetched(self, partition: int, record: Any, now: float) -> None:
+        """A record asked for by ``Fetch`` was read."""
+        if partition in self.partitions:
+            self.partitions[partition].fetched(record, now)
+
+    def finished(self, entries: tuple[Entry, ...], results: Iterable[Result], now: float) -> None:
+        """A run ended with one result per entry."""
+        if entries not in self.running:
+            return
+        self.running.discard(entries)
+        for entry, result in zip(entries, results, strict=True):
+            entry.lane.lanes.finished(entry, result, now)
+
+    def appended(self, command: Append | DeadLetter, offset: int, now: float) -> None:
+        """A moved record was acknowledged at ``offset``."""
+        if self.appending.get(command.entry) is not command:
+            return
+        del self.appending[command.entry]
+        command.entry.lane.lanes.appended(command, offset, now)
+
+    def committed(self, *, acknowledged: bool, now: float) -> None:
+        """The commit under way was acknowledged, or failed and is to be made anew."""
+        covered, self._committing = self._committing or {}, None
+        if not acknowledged:
+            self._last = {}
+            return
+        for lanes in covered.values():
+            lanes.committed(now)
+            if lanes.fresh and not self._stopping:
+                lanes.open(now)
+
+    def tick(self, now: float) -> None:
+        """Time went by."""
+        while self._timers and self._timers[0][0] <= now:
+            lane = heapq.heappop(self._timers)[2]
+            lane.timer = 0.0
+            lane.lanes.advance(lane, now)
+
+    # -- what to do ------------------------------------------------------------------------------------------------
+
+    def take_commands(self, now: float) -> list[Command]:
+        """Everything to do now; each command is handed out once."""
+        for lanes in self.partitions.values():
+            for shelf in lanes.tracks:
+                self._flow(lanes, shelf, now)
+            self._collect(lanes, now)
+        while self._start_one(now):
+            pass
+        commands, self._commands = self._commands, []
+        return commands
+
+    def commit(self) -> Commit | None:
+        """A commit of all that changed since the last acknowledged one, or None (also while one is under way)."""
+        if self._committing is not None:
+            return None
+        offsets: dict[tuple[int, int], tuple[int, str]] = {}
+        for lanes in self.partitions.values():
+            found, complete = lanes.snapshot()
+            offsets.update(found)
+            if not complete:
+                lanes.park(PARK)
+        changed = {place: value for place, value in offsets.items() if self._last.get(place) != value}
+        if not changed and not any(lanes.waits_for_commit for lanes in self.partitions.values()):
+            return None
+        self._committing = dict(self.partitions)
+        self._last.update(changed)
+        return Commit(changed or offsets)
+
+    def next_wake(self) -> float | None:
+        """When :meth:`tick` has something to do next, if time alone brings it."""
+        waiting = self._ready and len(self.running) < self.limits.concurrency
+        batch = self._ready_since + self.limits.linger if waiting else None
+        timer = self._timers[0][0] if self._timers else None
+        return min((at for at in (batch, timer) if at is not None), default=None)
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _collect(self, lanes: Lanes, now: float) -> None:
+        if lanes.commands:
+            self.appending.update((c.entry, c) for c in lanes.commands if isinstance(c, Append | DeadLetter))
+            self._commands += lanes.commands
+            lanes.commands = []
+        if lanes.ready:
+            if not self._ready:
+                self._ready_since = now
+            self._ready += lanes.ready
+            lanes.ready = []
+        for lane in lanes.timers:
+            heapq.heappush(self._timers, (lane.timer, next(self._order), lane))
+        lanes.timers = []
+
+    def _start_one(self, now: float) -> bool:
+        if not self._ready or len(self.running) >= self.limits.concurrency or not self._batch_due(now):
+            return False
+        entries: list[Entry] = []
+        while self._ready and len(entries) < self.limits.batch:
+            lane = self._ready.popleft()
+            entries += lane.lanes.take(lane, self.limits.batch - len(entries), now)
+        if entries:
+            run = tuple(entries)
+            self.running.add(run)
+            self._commands.append(Start(run))
+        return True
+
+    def _batch_due(self, now: float) -> bool:
+        return len(self._ready) >= self.limits.batch or now >= self._ready_since + self.limits.linger
+
+    def _admit(self, lanes: Lanes, shelf: int, now: float) -> None:
+        lanes.admit(shelf, now, self.limits.records, self._share(shelf))
+
+    def _share(self, shelf: int) -> int:
+        tracks = len(self.partitions) * (1 if shelf == SHELF_SOURCE else len(self.tiers) + 1)
+        return self.limits.bytes // 2 // tracks
+
+    def _flow(self, lanes: Lanes, shelf: int, now: float) -> None:
+        track = lanes.tracks[shelf]
+        if shelf == headers.DLT:
+            return
+        if track.inbox:
+            self._admit(lanes, shelf, now)
+        if track.inbox and not track.paused:
+            track.paused = True
+            self._commands.append(Pause(lanes.partition, shelf))
+        elif track.paused and not track.inbox and len(track.pending) <= self.limits.records // 2:
+            track.paused = False
+            self._commands.append(Resume(lanes.partition, shelf))

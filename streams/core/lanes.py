@@ -1,0 +1,397 @@
+"""The lanes of one partition of a family: which record of a key may run, and where the others go.
+
+The rules are those of the design, section 2: run only the earliest record of a key at its highest outstanding
+level; a record below an outstanding one follows it into the lowest level above that holds the key.
+Invariant: reading the levels from the highest to the source, each first-in first-out, gives every key's records
+in publish order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from streams.core import headers
+from streams.core.commands import Append, Blocked, DeadLetter, Failed, Fetch, NotRun, Succeeded
+from streams.core.headers import SOURCE, Level
+from streams.core.held import Held, HeldKeys
+from streams.core.outstanding import Outstanding
+from streams.core.retry import GiveUp, WaitInPlace, decide
+from streams.core.track import SHELF_SOURCE, Entry, Moved, Track, parse_moved, shelf_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from streams.core.commands import Command, Result
+
+
+class Lane:
+    """The admitted records of one key, by level; ``running`` of them, from the head of the top level, are running."""
+
+    __slots__ = ("blocked", "key", "lanes", "queues", "ready", "running", "timer")
+
+    def __init__(self, lanes: Lanes, key: bytes | None) -> None:
+        self.lanes = lanes
+        self.key = key
+        self.queues: dict[Level, deque[Entry]] = {}
+        self.running = 0
+        self.blocked = 0  # dead letters of this key that are not acknowledged yet
+        self.ready = False
+        self.timer = 0.0
+
+
+class Lanes:
+    """One partition of the family.
+
+    Args:
+        partition: The partition number.
+        tiers: Delay in seconds of ``retry.1`` .. ``retry.k``.
+        mover: A name no other owner of this partition ever had or will have.
+    """
+
+    def __init__(self, partition: int, tiers: tuple[float, ...], mover: str, tracks: Mapping[int, Track]) -> None:
+        self.partition = partition
+        self.tiers = tiers
+        self.mover = mover
+        self.tracks = dict(tracks)
+        self.source = self.tracks[SHELF_SOURCE]
+        self.dlt = self.tracks[headers.DLT]
+        self.lanes: dict[bytes, Lane] = {}
+        self.keyless: set[Lane] = set()
+        self.outstanding = Outstanding()
+        self.held = HeldKeys()
+        # Freed by an operator before our own write was acknowledged: dead letter's offset -> the operator's record,
+        # whose offset is not committed until the dead letter is known, or a crash would forget it.
+        self.freed_early: dict[int, Entry] = {}
+        self.gated: set[Lane] = set()
+        self.stopped = True
+        self.fresh = True  # no commit of ours was acknowledged yet
+        self.fenced = 0  # records of a zombie that were passed over
+
+        # What came out, taken by the shell's core.
+        self.commands: list[Command] = []
+        self.ready: list[Lane] = []
+        self.timers: list[Lane] = []
+
+    # -- intake ----------------------------------------------------------------------------------------------------
+
+    def admit(self, shelf: int, now: float, records: int, size: int) -> int:
+        """Take records from a shelf's inbox while fewer than ``records`` and ``size`` bytes are held; how many."""
+        track = self.tracks[shelf]
+        inbox, pending = track.inbox, track.pending
+        before = len(inbox)
+        while inbox and len(pending) < records and track.held_bytes < size:
+            record = inbox.popleft()
+            offset = record.offset
+            if offset < track.position:
+                continue  # delivered twice by the client
+            track.position = offset + 1
+            if track.ahead and self._known(track, offset):
+                continue
+            if shelf == SHELF_SOURCE:
+                self._enter(track, record, SOURCE, now)
+            else:
+                self._admit_moved(track, record, now)
+        return before - len(inbox)
+
+    def _known(self, track: Track, offset: int) -> bool:
+        known = offset in track.ahead
+        track.ahead.drop_below(offset + 1)
+        return known
+
+    def _admit_moved(self, track: Track, record: Any, now: float) -> None:
+        moved = parse_moved(record.headers)
+        level = moved.level or Level(0, 0, track.shelf)
+        if record.offset >= track.end and moved.mover != self.mover:
+            if moved.mover is not None:
+                self.fenced += 1  # an owner before us wrote it after we had looked: what it moved is ours
+                return
+            if moved.control is None:
+                self.outstanding.add(level, record.key)
+            self._free(moved, track, record, now)
+        if moved.control is None:
+            self._enter(track, record, level, now, moved)
+
+    def _enter(self, track: Track, record: Any, level: Level, now: float, moved: Moved | None = None) -> None:
+        key = record.key
+        entry = Entry(track, record.offset, key, level, record, len(record.value or b"") + len(key or b""))
+        if moved is not None:
+            entry.attempts, entry.due = moved.attempts, moved.due
+            entry.came_from = moved.came_from if moved.mover == self.mover else None
+        track.hold(entry)
+        self._queue(entry, now)
+
+    def _queue(self, entry: Entry, now: float) -> None:
+        lane = self._lane(entry.key)
+        entry.lane = lane
+        queue = lane.queues.get(entry.level)
+        if queue is None:
+            queue = lane.queues[entry.level] = deque()
+        queue.append(entry)
+        if not lane.running:
+            self.advance(lane, now)
+
+    def _lane(self, key: bytes | None) -> Lane:
+        if key is None:  # no key, no order: a lane of its own
+            lane = Lane(self, None)
+            self.keyless.add(lane)
+            return lane
+        found = self.lanes.get(key)
+        if found is None:
+            found = self.lanes[key] = Lane(self, key)
+        return found
+
+    # -- dead letters that are replayed or discarded, and what waits behind them ---------------------------------
+
+    def _free(self, moved: Moved, track: Track, record: Any, now: float) -> None:
+        """An operator replayed or discarded the dead letter that ``moved`` came from."""
+        place = moved.came_from
+        if place is None or shelf_of(place.level) != headers.DLT:
+            return
+        if place.offset >= self.dlt.position:
+            self.freed_early[place.offset] = pin = Entry(track, record.offset, record.key, place.level, record)
+            if moved.control is not None:
+                track.hold(pin)
+            return
+        freed = self.held.pop(place.offset)
+        if freed is None:
+            return
+        self._leave_dlt(freed)
+        self.advance(self._lane(freed.key), now)
+
+    def _leave_dlt(self, freed: Held) -> None:
+        self.dlt.finish(freed.offset)
+        self.outstanding.remove(freed.level, freed.key)
+
+    def _unpin(self, pin: Entry) -> None:
+        if pin.track.pending.get(pin.offset) is pin:
+            pin.track.finish(pin.offset)
+
+    def fetched(self, record: Any, now: float) -> None:
+        """The shell read a record that waited behind a dead letter and is free now."""
+        held = self.held.find(record.offset)
+        if held is None or self.stopped:
+            return
+        entry = self.dlt.pending[record.offset]
+        entry.record, entry.level = record, held.level
+        entry.attempts = parse_moved(record.headers).attempts
+        if entry.lane is None:
+            self._queue(entry, now)
+
+    def keep_dead(self, offset: int, key: bytes | None, level: Level, *, hold: bool, follower: bool) -> None:
+        """Note a record of the dead-letter topic; one that holds its key stays until an operator frees it.
+
+        The next commit moves the bookmark past it and, in the same request, its origin.
+        """
+        self.dlt.position = offset + 1
+        freed = offset in self.freed_early
+        for early in [known for known in self.freed_early if known <= offset]:
+            self._unpin(self.freed_early.pop(early))
+        if freed:
+            self.outstanding.remove(level, key if hold else None)
+        elif hold and key is not None:
+            self.dlt.hold(Entry(self.dlt, offset, key, level, None))
+            self.held.add(Held(offset, key, level, follower))
+
+    # -- moving on -------------------------------------------------------------------------------------------------
+
+    def advance(self, lane: Lane, now: float) -> None:
+        """Apply the rules to a key: follow, wait, or get ready to run."""
+        if lane.running or lane.blocked or self.stopped:
+            return
+        top = self._top(lane)
+        if lane.key is not None:
+            self._follow(lane, top)
+        queue = lane.queues.get(top)
+        if not queue:
+            self._wait_for_unread(lane, top)
+        elif queue[0].due > now:
+            if lane.timer != queue[0].due:
+                lane.timer = queue[0].due
+                self.timers.append(lane)
+        elif not self._covered(queue[0]):
+            self.gated.add(lane)
+        elif not lane.ready:
+            lane.ready = True
+            self.ready.append(lane)
+
+    def _top(self, lane: Lane) -> Level:
+        return next(iter(lane.queues), SOURCE) if lane.key is None else self.outstanding.top(lane.key)
+
+    def _follow(self, lane: Lane, top: Level) -> None:
+        below = [level for level in lane.queues if level < top and shelf_of(level) != headers.DLT]
+        for level in below:
+            target = self.outstanding.lowest_above(level, lane.key)
+            for entry in lane.queues.pop(level):
+                self._move(entry, target, 0.0)
+
+    def _wait_for_unread(self, lane: Lane, top: Level) -> None:
+        if top.tier == headers.DLT and lane.key is not None:
+            head = self.held.head(lane.key, top)
+            if head is not None and head.follower and not head.fetching:
+                self.held.fetching(head.offset)
+                self.commands.append(Fetch(self.partition, head.offset))
+        if not lane.queues:
+            self._forget(lane)
+
+    def _forget(self, lane: Lane) -> None:
+        if lane.key is None:
+            self.keyless.discard(lane)
+        elif self.lanes.get(lane.key) is lane:
+            del self.lanes[lane.key]
+
+    def _covered(self, entry: Entry) -> bool:
+        place = entry.came_from
+        return place is None or self.tracks[shelf_of(place.level)].covered(place.offset)
+
+    def take(self, lane: Lane, most: int, now: float) -> tuple[Entry, ...]:
+        """Up to ``most`` records of the lane's top level that may run now, in order; the lane is running then."""
+        lane.ready = False
+        if lane.running or lane.blocked or self.stopped:
+            return ()
+        queue = lane.queues.get(
+            self.outstanding.top(lane.key) if lane.key is not None else next(iter(lane.queues), SOURCE)
+        )
+        taken: list[Entry] = []
+        for entry in queue or ():
+            if len(taken) == most or entry.due > now or not self._covered(entry):
+                break
+            taken.append(entry)
+        lane.running = len(taken)
+        if not taken:
+            self.advance(lane, now)
+        return tuple(taken)
+
+    # -- what became of it -----------------------------------------------------------------------------------------
+
+    def finished(self, entry: Entry, result: Result, now: float) -> None:
+        """A run of the entry ended; the last one of its lane's run lets the lane go on."""
+        lane = entry.lane
+        lane.running -= 1
+        if isinstance(result, Succeeded):
+            self._leave(entry)
+        elif isinstance(result, Failed):
+            self._failed(entry, result, now)
+        elif isinstance(result, Blocked):
+            entry.due = now + result.seconds
+        else:
+            assert isinstance(result, NotRun)
+        if not lane.running:
+            self.advance(lane, now)
+
+    def _leave(self, entry: Entry) -> None:
+        self._unqueue(entry)
+        if entry.track is self.dlt:
+            held = self.held.pop(entry.offset)
+            assert held is not None
+            self._leave_dlt(held)
+            return
+        entry.track.finish(entry.offset)
+        self.outstanding.remove(entry.level, entry.key)
+
+    def _unqueue(self, entry: Entry) -> None:
+        queue = entry.lane.queues[entry.level]
+        assert queue[0] is entry, "a lane is left from its head"
+        queue.popleft()
+        if not queue:
+            del entry.lane.queues[entry.level]
+
+    def _failed(self, entry: Entry, result: Failed, now: float) -> None:
+        entry.attempts += 1
+        decision = decide(result.policy, entry.attempts, tiers=bool(self.tiers), after=result.after, draw=result.draw)
+        if result.final or isinstance(decision, GiveUp):
+            self._give_up(entry, result)
+        elif isinstance(decision, WaitInPlace):
+            entry.due = now + decision.seconds
+        else:
+            target = self._level_after(entry.level, decision.at_least)
+            self._unqueue(entry)
+            self._move(entry, target, now + self.tiers[target.tier - 1], result.failure)
+
+    def _give_up(self, entry: Entry, result: Failed) -> None:
+        self._unqueue(entry)
+        hold = result.policy.on_dead == "hold" and entry.key is not None
+        level = headers.dlt_level(self._generation_of_dead(entry.level))
+        if hold:
+            self.outstanding.add(level, entry.key)
+        entry.lane.blocked += 1
+        self.commands.append(DeadLetter(entry, level, hold, result.failure))
+
+    def _generation_of_dead(self, level: Level) -> int:
+        # A record that fails while it waits at the dead letters' own level goes up one generation.
+        return max(level.generation, 0) + (level.tier == headers.DLT)
+
+    def _level_after(self, level: Level, at_least: float) -> Level:
+        """The lowest level above ``level`` whose tier waits long enough, else the longest tier's next level."""
+        k = len(self.tiers)
+        if level == SOURCE:
+            level = Level(0, 0, 0)
+        elif level.tier == headers.DLT:
+            level = Level(level.generation + 1, 0, 0)
+        round_trip = [Level(level.generation, level.lap + (n <= level.tier), n) for n in range(1, k + 1)]
+        fitting = [up for up in round_trip if self.tiers[up.tier - 1] >= at_least]
+        return min(fitting) if fitting else Level(level.generation, level.lap + (k <= level.tier), k)
+
+    def _move(self, entry: Entry, target: Level, due: float, failure: Any = None) -> None:
+        self.outstanding.add(target, entry.key)
+        self.commands.append(Append(entry, target, due, failure))
+
+    def park(self, most: int) -> None:
+        """Move the oldest waiting source records into the first tier, so that the commit map has fewer gaps."""
+        for entry in list(self.source.pending.values())[:most]:
+            lane = entry.lane
+            queue = lane.queues.get(SOURCE)
+            if not lane.running and queue and queue[0] is entry and self.outstanding.top(lane.key) == SOURCE:
+                self._unqueue(entry)
+                self._move(entry, Level(0, 0, 1), entry.due)
+
+    # -- acknowledgements ------------------------------------------------------------------------------------------
+
+    def appended(self, command: Append | DeadLetter, offset: int, now: float) -> None:
+        """The broker acknowledged a moved record or dead letter at ``offset`` of its new topic."""
+        entry = command.entry
+        if command.level.tier == headers.DLT:
+            hold = command.hold if isinstance(command, DeadLetter) else True
+            self.keep_dead(offset, entry.key, command.level, hold=hold, follower=isinstance(command, Append))
+        if isinstance(command, DeadLetter):
+            entry.lane.blocked -= 1
+        if entry.track is self.dlt:
+            held = self.held.pop(entry.offset)
+            assert held is not None
+            self._leave_dlt(held)
+        else:
+            entry.track.finish(entry.offset)
+            self.outstanding.remove(entry.level, entry.key)
+        entry.track.moved.add(entry.offset)
+        # The lane may have been forgotten and made anew while the append was under way.
+        self.advance(self.lanes.get(entry.key, entry.lane) if entry.key is not None else entry.lane, now)
+
+    @property
+    def waits_for_commit(self) -> bool:
+        """Whether something may go on only once a commit is acknowledged."""
+        return self.fresh or bool(self.gated)
+
+    def snapshot(self) -> tuple[dict[tuple[int, int], tuple[int, str]], bool]:
+        """What to commit for every shelf, and whether the metadata held everything."""
+        offsets, complete = {}, True
+        for shelf, track in self.tracks.items():
+            low, text, whole = track.snapshot()
+            offsets[self.partition, shelf] = (low, text)
+            complete = complete and whole
+        return offsets, complete
+
+    def committed(self, now: float) -> None:
+        """The last snapshot was acknowledged: what it covers may run and be forgotten."""
+        for track in self.tracks.values():
+            track.committed()
+        gated, self.gated = self.gated, set()
+        for lane in gated:
+            self.advance(lane, now)
+
+    def open(self, now: float) -> None:
+        """Let the keys run: the commit that names us as the only writer is acknowledged."""
+        self.stopped = self.fresh = False
+        for lane in [*self.lanes.values(), *self.keyless]:
+            self.advance(lane, now)
+        for key in self.held.keys:
+            self.advance(self._lane(key), now)
