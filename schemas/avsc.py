@@ -156,3 +156,17 @@ def _check_decimal(schema: Any) -> None:
         precision = schema.get("precision")
         if not isinstance(precision, int) or not 0 < precision <= MAX_PRECISION:
             raise SchemaRefusedError(f"a decimal needs a precision from 1 to {MAX_PRECISION}, not {precision!r}")
+
+
+def normal_form(parsed: Parsed) -> str:
+    """One text for all the ways to write a schema: full names, no blanks, sorted properties, plain primitives."""
+    return json.dumps(_normal(parsed.schema), separators=(",", ":"), sort_keys=True)
+
+
+def _normal(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_normal(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {key: _normal(each) for key, each in value.items() if not key.startswith("__")}
+    return kept["type"] if kept.keys() == {"type"} else kept

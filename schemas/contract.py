@@ -114,10 +114,10 @@ def load(folder: str, *, name: str, kind: Kind, model: type[BaseModel]) -> Contr
         folder: The ``__file__`` of the folder's ``model.py``.
 
     Raises:
-        FileNotFoundError: There is no ``v1.avsc``.
+        FileNotFoundError: There is no ``v1.avsc``, or a version is missing in between.
     """
     here = Path(folder).parent
     files = sorted(here.glob("v*.avsc"), key=lambda path: int(path.stem[1:]))
-    if not files:
-        raise FileNotFoundError(f"{here}: a contract needs at least v1.avsc")
+    if not files or [path.name for path in files] != [f"v{number}.avsc" for number in range(1, len(files) + 1)]:
+        raise FileNotFoundError(f"{here}: a contract needs v1.avsc, v2.avsc and so on without a gap")
     return Contract(name=name, kind=kind, model=model, schemas=tuple(path.read_text() for path in files))

@@ -57,3 +57,9 @@ Locale = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8
 
 Count = Annotated[int, Field(ge=1, le=2_147_483_647)]
 """A number of things (Avro ``int``), at least one."""
+
+Int = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+"""Any Avro ``int``."""
+
+Long = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""Any Avro ``long``."""

@@ -1,8 +1,23 @@
-"""What the codec asks of a schema registry, whoever serves it."""
+"""What the codec asks of a schema registry, and the client of one that speaks Confluent's HTTP interface.
+
+Invariant: an answer that is about the schema is final; whatever else goes wrong is RegistryUnavailableError.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from http import HTTPStatus
+from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
+
+from aiohttp import BasicAuth, ClientError, ClientSession, ClientTimeout
+from yarl import URL
+
+from schemas.errors import RegistryUnavailableError, SchemaRefusedError, UnknownSchemaError
+
+_MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
+_UNKNOWN = {40401, 40402, 40403}
+_REFUSED = {409, 42201, 422}
+_T = TypeVar("_T")
 
 
 class Registry(Protocol):
@@ -29,8 +44,89 @@ class Registry(Protocol):
 
         Raises:
             UnknownSchemaError: It is not registered there.
+            SchemaRefusedError: The schema is invalid.
             RegistryUnavailableError: The registry cannot be reached.
         """
 
     async def close(self) -> None:
         """Give up connections."""
+
+
+class RegistryClient:
+    """A registry over HTTP; ids and schemas never change, so every answer is kept.
+
+    Args:
+        url: Where the registry is; a user and password in it are sent as basic authentication.
+        timeout: Seconds one request may take.
+    """
+
+    def __init__(self, url: str, *, timeout: float = 10.0) -> None:
+        given = URL(url)
+        self._base = str(given.with_user(None)).rstrip("/")
+        self._auth = BasicAuth(given.user, given.password or "") if given.user else None
+        self._timeout = ClientTimeout(total=timeout)
+        self._session: ClientSession | None = None
+        self._schemas: dict[int, str] = {}
+        self._ids: dict[tuple[str, str], int] = {}
+
+    async def register(self, subject: str, schema: str) -> int:
+        """See ``Registry.register``."""
+        return await self._id_by_text(f"/subjects/{quote(subject, safe='')}/versions", schema)
+
+    async def lookup(self, subject: str, schema: str) -> int:
+        """See ``Registry.lookup``."""
+        return await self._id_by_text(f"/subjects/{quote(subject, safe='')}", schema)
+
+    async def schema(self, schema_id: int) -> str:
+        """See ``Registry.schema``; another schema type than Avro counts as unknown."""
+        if schema_id not in self._schemas:
+            answer = await self._ask("GET", f"/schemas/ids/{schema_id}")
+            if answer.get("schemaType", "AVRO") != "AVRO":
+                raise UnknownSchemaError(f"schema {schema_id} is of type {answer['schemaType']}, not AVRO")
+            self._schemas[schema_id] = self._field(answer, "schema", str)
+        return self._schemas[schema_id]
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _id_by_text(self, path: str, schema: str) -> int:
+        key = (path, schema)
+        if key not in self._ids:
+            answer = await self._ask("POST", path, {"schema": schema})
+            self._ids[key] = self._field(answer, "id", int)
+        return self._ids[key]
+
+    async def _ask(self, method: str, path: str, body: dict[str, str] | None = None) -> dict[str, Any]:
+        if self._session is None:
+            self._session = ClientSession(auth=self._auth, timeout=self._timeout, headers={"Accept": _MEDIA_TYPE})
+        headers = {"Content-Type": _MEDIA_TYPE} if body else {}
+        url = URL(self._base + path, encoded=True)
+        try:
+            async with self._session.request(
+                method, url, json=body, headers=headers, allow_redirects=False
+            ) as response:
+                return self._judge(response.status, await response.json(content_type=None))
+        except (ClientError, TimeoutError, ValueError) as error:
+            raise RegistryUnavailableError(f"{self._base} does not answer: {error or type(error).__name__}") from error
+
+    def _judge(self, status: int, answer: Any) -> dict[str, Any]:
+        found: dict[str, Any] = answer if isinstance(answer, dict) else {}
+        if status == HTTPStatus.OK:
+            return found
+        code, message = found.get("error_code"), f"{self._base}: {found.get('message', f'status {status}')}"
+        if code in _UNKNOWN:
+            raise UnknownSchemaError(message)
+        if code in _REFUSED:
+            raise SchemaRefusedError(message)
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            raise RegistryUnavailableError(f"{message}: check user and password in KEYLANE_SCHEMA_REGISTRY_URL")
+        raise RegistryUnavailableError(message)
+
+    def _field(self, answer: dict[str, Any], name: str, kind: type[_T]) -> _T:
+        value = answer.get(name)
+        if not isinstance(value, kind):
+            raise RegistryUnavailableError(f"{self._base} is not a schema registry: its answer has no {name!r}")
+        return value

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from schemas.contract import load
-from schemas.fields import PayloadModel
+from schemas.fields import Int, Long, PayloadModel
 
 State = Literal["pending", "processing", "retrying", "completed", "failed", "dead", "cancelled"]
-
-_Int = Annotated[int, Field(ge=-(2**31), lt=2**31)]
-_Long = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 
 class Status(PayloadModel):
@@ -39,12 +36,12 @@ class Status(PayloadModel):
     tenant: str
     key: str | None = None
     status: State
-    attempt: _Int
-    replays: _Int
-    time: _Long
+    attempt: Int
+    replays: Int
+    time: Long
     topic: str
-    partition: _Int
-    offset: _Long
+    partition: Int
+    offset: Long
     payload: str | None = None
     result: str | None = None
     error: str | None = None

@@ -1,0 +1,85 @@
+"""The registry's state as far as the ``_schemas`` log goes, and the way to append to it.
+
+Invariant: ``state`` is the fold of the log up to ``_next``; it only moves forward, by one reader at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from schemas.errors import RegistryUnavailableError
+from streams.gateway.registry_state import RegistryState
+from streams.job import TransientError
+from streams.ports import Message, TopicPartition
+
+if TYPE_CHECKING:
+    from streams.ports import LogReader, Publisher, Record
+
+SCHEMAS_TOPIC = "_schemas"
+_log = structlog.get_logger(__name__)
+
+
+class RegistryLog:
+    """Follows one partition; several processes may append to it at the same time.
+
+    Args:
+        publisher: Writes with ``acks=all``.
+        reader: Reads bounded stretches.
+        topic: One partition, compacted.
+    """
+
+    def __init__(self, publisher: Publisher, reader: LogReader, *, topic: str = SCHEMAS_TOPIC) -> None:
+        self.state = RegistryState()
+        self._publisher = publisher
+        self._reader = reader
+        self._topic = topic
+        self._at = TopicPartition(topic, 0)
+        self._next = 0
+        self._reading = asyncio.Lock()
+
+    async def refresh(self) -> None:
+        """Read on to what is now the end of the log.
+
+        Raises:
+            RegistryUnavailableError: The log cannot be read, is missing or has more than one partition.
+        """
+        try:
+            ends = await self._reader.ends([self._topic])
+            if ends.keys() != {self._at}:
+                found = f"has {len(ends)} partitions instead of one" if ends else "does not exist"
+                raise RegistryUnavailableError(f"topic {self._topic} {found}: run 'keylane topics apply'")
+            await self._read_to(ends[self._at])
+        except TransientError as error:
+            raise RegistryUnavailableError(f"the schema log cannot be read: {error}") from error
+
+    async def append(self, key: bytes, value: bytes | None) -> None:
+        """Write a record and read up to it, so that ``state`` knows what became of it.
+
+        Raises:
+            RegistryUnavailableError: It was not acknowledged, or cannot be read back; it may or may not be stored.
+        """
+        try:
+            position = await self._publisher.publish(Message(self._topic, key, value, (), 0))
+            await self._read_to(position.offset + 1)
+        except TransientError as error:
+            raise RegistryUnavailableError(f"the schema log does not take records: {error}") from error
+
+    async def _read_to(self, end: int) -> None:
+        async with self._reading:
+            if end <= self._next:
+                return
+            async for batch in self._reader.read({self._at: self._next}, {self._at: end}):
+                for record in batch:
+                    self._apply(record)
+            self._next = end
+
+    def _apply(self, record: Record) -> None:
+        self._next = record.offset + 1
+        try:
+            self.state.apply(record.key, record.value)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            # Passed over by every process alike; the schemas around it stay readable.
+            _log.warning("unreadable schema record", topic=self._topic, offset=record.offset, error=str(error))
