@@ -43,8 +43,8 @@ class Server:
     drop_root: bool = False
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
-    def start(self, lock: int) -> None:
-        """Start the process; its guard keeps the descriptor ``lock`` open for as long as the server lives."""
+    def start(self, *kept: int) -> None:
+        """Start the process; its guard keeps the descriptors ``kept`` open for as long as the server lives."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the command is our own
@@ -53,7 +53,7 @@ class Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a Ctrl-C of the terminal reaches the owner only, which then stops in order
-                pass_fds=(lock,),
+                pass_fds=kept,
             )
 
     def wait_ready(self, timeout: float, cancelled: threading.Event) -> None:

@@ -1,0 +1,186 @@
+"""Writes single records with ``acks=all`` through aiokafka's idempotent producer, in order per partition.
+
+    publisher = KafkaPublisher(client_options(settings))
+    await publisher.start()
+    position = await publisher.publish(message)
+    pending = await publisher.send(message)         # queued in order; position = await pending
+    await publisher.stop()
+
+Invariant: an acknowledged record is stored; a producer that gave up a batch is never used again, because its sequence
+numbers have a gap which the broker refuses for ever (aiokafka #1017).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    UnknownTopicOrPartitionError,
+)
+
+from streams.job import TransientError
+from streams.ports import Position, RecordRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Mapping
+
+    from aiokafka.structs import RecordMetadata
+
+    from streams.ports import Message
+
+_LARGEST = 4_194_304  # bytes; the topic's max.message.bytes decides below that
+_BATCH = 65_536  # bytes; a topic with a smaller max.message.bytes would refuse whole batches
+_REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError)
+_HARMLESS = (MessageSizeTooLargeError, UnknownTopicOrPartitionError, KafkaTimeoutError, TimeoutError)
+
+
+class KafkaPublisher:
+    """The ``Publisher`` port.
+
+    Args:
+        options: As from ``client_options``.
+        timeout: Seconds until a missing acknowledgement becomes a ``TransientError``.
+        linger: Milliseconds a record waits for company in its batch.
+    """
+
+    def __init__(self, options: Mapping[str, Any], *, timeout: float = 15.0, linger: int = 2) -> None:
+        self._options = options
+        self._timeout = timeout
+        self._linger = linger
+        self._producer: AIOKafkaProducer | None = None
+        self._stuck = False
+        self._renewal = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Connect.
+
+        Raises:
+            TransientError: No broker can be reached.
+        """
+        try:
+            await self._usable()
+        except KafkaError as error:
+            raise TransientError(f"Kafka cannot be reached: {error}") from error
+
+    async def stop(self) -> None:
+        """Write what is queued, for at most the time-out, and disconnect."""
+        async with self._renewal:
+            await self._discard()
+
+    async def publish(self, message: Message) -> Position:
+        """Write and wait for the acknowledgement.
+
+        Raises:
+            TransientError: The broker did not acknowledge in time; the record may or may not be stored.
+            RecordRefusedError: The broker will never take this record.
+        """
+        return await (await self.send(message))
+
+    async def send(self, message: Message) -> Awaitable[Position]:
+        """Queue the record behind those sent before; await the result for the acknowledgement.
+
+        Raises:
+            TransientError: The record could not be queued.
+            RecordRefusedError: The broker will never take this record.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                producer = await self._usable()
+                await _check(producer, message)
+                stored = await producer.send(
+                    message.topic, message.value, message.key, message.partition, headers=list(message.headers)
+                )
+        except (KafkaError, TimeoutError) as error:
+            self._stuck = self._stuck or not isinstance(error, _HARMLESS)
+            raise _explained(error, message) from error
+        return self._position(producer, stored, message)
+
+    def _position(
+        self, producer: AIOKafkaProducer, stored: asyncio.Future[RecordMetadata], message: Message
+    ) -> asyncio.Future[Position]:
+        # Callbacks rather than a task: there is one of these for every record.
+        loop = asyncio.get_running_loop()
+        position: asyncio.Future[Position] = loop.create_future()
+        timer = loop.call_later(self._timeout, _fail, position, TimeoutError(), message)
+
+        def settle(stored: asyncio.Future[RecordMetadata]) -> None:
+            timer.cancel()
+            error = stored.exception()
+            if error is not None:
+                self._stuck = self._stuck or producer is self._producer
+                _fail(position, error, message)
+            elif not position.done():
+                found = stored.result()
+                position.set_result(Position(found.topic, found.partition, found.offset))
+
+        stored.add_done_callback(settle)
+        return position
+
+    async def _usable(self) -> AIOKafkaProducer:
+        if self._producer is not None and not self._stuck:
+            return self._producer
+        async with self._renewal:
+            if self._producer is None or self._stuck:
+                await self._discard()
+                self._producer = await self._connected()
+            return self._producer
+
+    async def _connected(self) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(
+            **self._options,
+            acks="all",
+            enable_idempotence=True,
+            compression_type="lz4",
+            linger_ms=self._linger,
+            max_batch_size=_BATCH,
+            max_request_size=_LARGEST,
+            request_timeout_ms=int(self._timeout * 500),  # twice within the time-out
+        )
+        try:
+            await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
+        return producer
+
+    async def _discard(self) -> None:
+        producer, self._producer, self._stuck = self._producer, None, False
+        if producer is not None:
+            # To its end, also when the caller's patience ends: nothing may overtake what the old one still writes.
+            await asyncio.shield(asyncio.create_task(_close(producer, self._timeout)))
+
+
+async def _close(producer: AIOKafkaProducer, patience: float) -> None:
+    ending = asyncio.create_task(producer.stop())
+    _, late = await asyncio.wait([ending], timeout=patience)
+    if late:
+        # stop() waits for every batch, and an idempotent producer never gives one up: there is no public way to do so.
+        producer._message_accumulator.fail_all(KafkaTimeoutError())  # noqa: SLF001 - see above
+    await ending
+
+
+async def _check(producer: AIOKafkaProducer, message: Message) -> None:
+    if message.key is None and message.value is None:
+        raise RecordRefusedError(f"{message.topic}: a record needs a key or a value")
+    partitions = await producer.partitions_for(message.topic)
+    if message.partition is not None and message.partition not in partitions:
+        raise RecordRefusedError(f"{message.topic} has no partition {message.partition}")
+
+
+def _fail(position: asyncio.Future[Position], error: BaseException, message: Message) -> None:
+    if not position.done():
+        position.set_exception(_explained(error, message))
+
+
+def _explained(error: BaseException, message: Message) -> Exception:
+    if isinstance(error, _REFUSALS):
+        return RecordRefusedError(f"{message.topic}: the record is too large for the topic")
+    if isinstance(error, TimeoutError):
+        return TransientError(f"{message.topic}: Kafka did not acknowledge in time")
+    return TransientError(f"{message.topic}: {type(error).__name__}: {error}")
