@@ -1,0 +1,24 @@
+"""What this deployment runs: every folder here declares jobs, event subscriptions, periodic work or routes.
+
+A new job or event handler is one new folder; nothing else names it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from consumers.discovery import gather
+from consumers.queues import QUEUES
+
+if TYPE_CHECKING:
+    from streams.job import Catalogue
+    from streams.settings import Settings
+
+
+def discover(settings: Settings) -> Catalogue:
+    """All that the folders declare.
+
+    Raises:
+        BrokenConsumerError: A folder cannot be loaded or contradicts another; the message names it.
+    """
+    return gather("consumers", QUEUES, {"signin_mails_per_hour": settings.signin_mails_per_hour})

@@ -1,0 +1,19 @@
+"""``hold-sweeper``: remembers holds, and every 30 s emits ``reservation.hold_expired`` for those that ran out."""
+
+from __future__ import annotations
+
+from consumers.holds.handler import ENDINGS, GROUP, handle
+from consumers.holds.sweeper import sweep
+from schemas.reservation_held.model import CONTRACT as HELD
+from streams.core.retry import Retry
+from streams.job import Periodic, Subscription
+
+SUBSCRIPTION = Subscription(
+    name=GROUP,
+    contracts=(HELD, *ENDINGS),
+    handler=handle,
+    retry=Retry(attempts=4),
+    timeout=10.0,
+)
+
+PERIODIC = Periodic(name=GROUP, every=30.0, run=sweep)

@@ -1,0 +1,141 @@
+"""``POST /api/jobs/signin-notification`` and ``GET /api/jobs/{id}``, as sign-in callbacks know them.
+
+Invariant: a place under the hourly limit is taken before the job is published, in one step with the check that its id
+is new, and given back when the broker does not take the job. Without Redis nothing is accepted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from http import HTTPStatus
+from math import ceil
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import uuid4
+
+from aiohttp import web
+from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from consumers.signin.limit import subject_of, window
+from schemas.fields import Line, PayloadModel
+from schemas.notification_signin.model import CONTRACT, Signin
+from streams.adapters.redis import RedisAwayError, Verdict
+from streams.ports import ProblemError, RouteSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from streams.ports import Accepted, Door
+
+DEFAULT_TENANT = "default"
+KNOWN_FOR = 48 * 3600.0  # seconds a job id is refused as a duplicate
+
+_OWN_FIELDS = {"job_id", "tenant"}
+
+
+class SigninRequest(Signin):
+    """The body: the fields of the payload in camel case or snake case.
+
+    Attributes:
+        job_id: Makes the request safe to repeat; by default a new UUID.
+        tenant: Whose site it is.
+    """
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True)
+
+    job_id: Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9._~:-]+$")] | None = None
+    tenant: Annotated[Line, Field(max_length=200, pattern=r"^[^/]+$")] = DEFAULT_TENANT
+
+
+class SigninAccepted(PayloadModel):
+    """The answer: the job's id, and the path where it can be looked at."""
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True)
+
+    job_id: str
+    location: str
+
+
+_REQUEST = replace(CONTRACT, model=SigninRequest)
+
+
+def _post(door: Door) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def post(request: web.Request) -> web.StreamResponse:
+        body: SigninRequest = await door.payload(request, _REQUEST)
+        job_id = body.job_id or str(uuid4())
+        await _accept(door, body, job_id)
+        answer = SigninAccepted(job_id=job_id, location=f"/api/jobs/{job_id}")
+        return web.json_response(
+            answer.model_dump(by_alias=True), status=HTTPStatus.ACCEPTED, headers={"Location": answer.location}
+        )
+
+    return post
+
+
+async def _accept(door: Door, body: SigninRequest, job_id: str) -> Accepted:
+    signin = Signin.model_validate(body.model_dump(exclude=_OWN_FIELDS))
+    limit = window(door.redis, door.options)
+    subject, token = subject_of(body.tenant, signin), uuid4().hex
+    try:
+        admission = await limit.reserve(subject, job_id, token=token, seconds=KNOWN_FOR)
+        _refuse(admission.verdict, admission.retry_after, job_id)
+        try:
+            return await door.submit_job(CONTRACT, signin, tenant=body.tenant, job_id=job_id)
+        except ProblemError as problem:
+            await limit.give_back(subject, job_id, token=token)
+            raise _internal("The broker did not acknowledge the job", job_id) from problem
+    except RedisAwayError as error:
+        raise _internal("The limit of sign-in e-mails cannot be checked", job_id) from error
+
+
+def _refuse(verdict: Verdict, retry_after: float, job_id: str) -> None:
+    if verdict is Verdict.DUPLICATE:
+        raise ProblemError("duplicate", f"A job with this id was accepted before; see /api/jobs/{job_id}.")
+    if verdict is Verdict.FULL:
+        raise ProblemError(
+            "rate-limited",
+            "This user has had the sign-in e-mails of an hour; the job is not accepted.",
+            retry_after=max(1, ceil(retry_after)),
+            extra={"job_id": job_id},
+        )
+
+
+def _internal(what: str, job_id: str) -> ProblemError:
+    detail = f"{what}; send the request again in a moment, with this job id, which makes that safe."
+    return ProblemError("internal", detail, extra={"job_id": job_id})
+
+
+def _get(door: Door) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def get(request: web.Request) -> web.StreamResponse:
+        job: dict[str, Any] | None = await door.job(request.match_info["id"])
+        if job is None:
+            raise ProblemError("not-found", "There is no job with this id.")
+        return web.json_response(job)
+
+    return get
+
+
+ROUTES = (
+    RouteSpec(
+        method="POST",
+        path="/api/jobs/signin-notification",
+        summary="Send a user an e-mail about a sign-in",
+        build=_post,
+        statuses={
+            202: "The broker has the job.",
+            400: "The body does not fit; the places are named.",
+            409: "A job with this id was accepted within the last 48 hours.",
+            429: "The user has had the e-mails of an hour; Retry-After says when there is room again.",
+            500: "The broker or the limiter is away; nothing was sent, the request may be repeated.",
+        },
+        body=SigninRequest,
+        answer=SigninAccepted,
+    ),
+    RouteSpec(
+        method="GET",
+        path="/api/jobs/{id}",
+        summary="Look at a job",
+        build=_get,
+        statuses={200: "Where the job stands.", 404: "There is no such job."},
+    ),
+)
