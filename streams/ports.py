@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from schemas.contract import Contract, Problem
+    from streams.history import JobRow
 
 
 class TopicPartition(NamedTuple):
@@ -225,14 +226,32 @@ class Context:
     services: Services
 
 
-class GroupOffsets(Protocol):
-    """Tells how far consumer groups have come."""
+class Progress(Protocol):
+    """How far a consumer group has come with a topic."""
 
-    async def committed(self, group: str, topic: str) -> dict[TopicPartition, int]:
-        """The committed offset of each partition the group has committed.
+    async def end(self, key: bytes) -> tuple[TopicPartition, int]:
+        """The partition records of the key go to, and its end as of now.
+
+        Raises:
+            TransientError: The broker did not answer, or the topic does not exist.
+        """
+
+    async def reached(self, partition: TopicPartition, offset: int) -> bool:
+        """Whether the group has finished everything before the offset.
 
         Raises:
             TransientError: The broker did not answer.
+        """
+
+
+class JobHistory(Protocol):
+    """Reads what the ``job-status`` topic said about jobs."""
+
+    async def find(self, job_id: str) -> JobRow | None:
+        """The job, or None if its first status has not been stored (yet).
+
+        Raises:
+            TransientError: The database is away.
         """
 
 

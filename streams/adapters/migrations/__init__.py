@@ -1,0 +1,1 @@
+"""The versions of the database; ``streams.adapters.sql.migrate`` applies them."""

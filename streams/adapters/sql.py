@@ -1,0 +1,238 @@
+"""PostgreSQL: the engine, the migrations, and the job history with its projection.
+
+Invariant: storing a status twice, late or out of order changes nothing that ``streams.history.merge`` would not.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alembic import command
+from alembic.config import Config
+from asyncpg.exceptions import PostgresError
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Column,
+    ColumnElement,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    bindparam,
+    case,
+    cast,
+    func,
+    select,
+    text,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from streams.core.retry import Retry
+from streams.history import JobRow, merged, row
+from streams.job import Batch, TransientError, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sqlalchemy import Connection
+    from sqlalchemy.dialects.postgresql import Insert
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from schemas.job_status.model import Status
+    from streams.ports import Context
+
+METADATA = MetaData()
+JOBS = Table(
+    "jobs",
+    METADATA,
+    Column("job_id", Text, primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("key", Text),
+    Column("entity", Text),
+    Column("status", Text, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("replays", Integer, nullable=False),
+    Column("payload", JSONB(none_as_null=True)),
+    Column("result", JSONB(none_as_null=True)),
+    Column("error", Text),
+    Column("stack", Text),
+    Column("worker", Text),
+    Column("topic", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+    Index("jobs_status", "status", "updated_at"),
+    Index("jobs_type_created", "type", "created_at"),
+    Index("jobs_tenant_created", "tenant", "created_at"),
+    Index("jobs_entity_type_created", "entity", "type", "created_at"),
+)
+_NAMES = tuple(field.name for field in fields(JobRow))
+_MIGRATIONS = Path(__file__).parent / "migrations"
+# The key of PostgreSQL's advisory lock: any number nobody else uses.
+_MIGRATION_LOCK = 0x6B65796C_6D696772
+# Classes of SQLSTATE that say nothing about the statement: no connection, rolled back by others, out of resources,
+# shutting down, input/output error.
+_AWAY = {"08", "40", "53", "57", "58"}
+_BATCH = Batch(size=500, linger=0.02)
+
+
+def connect(url: str, *, pool_size: int = 10) -> AsyncEngine:
+    """The engine of ``postgresql+asyncpg://…``; it connects on first use, and again after the server was away."""
+    return create_async_engine(
+        url,
+        pool_size=pool_size,
+        pool_timeout=5,
+        pool_pre_ping=True,
+        connect_args={"timeout": 5, "command_timeout": 30, "server_settings": {"application_name": "keylane"}},
+    )
+
+
+async def migrate(engine: AsyncEngine) -> None:
+    """Bring the database to the newest version; any number of processes may do so at once.
+
+    Raises:
+        TransientError: The database is away.
+    """
+    with away():
+        async with engine.begin() as connection:
+            await connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+            await connection.run_sync(_upgrade)
+
+
+def _upgrade(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+async def ping(engine: AsyncEngine) -> None:
+    """Ask the database for a sign of life.
+
+    Raises:
+        TransientError: The database is away.
+    """
+    with away():
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+
+class SqlHistory:
+    """The ``JobHistory`` port, and the writer behind it."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def find(self, job_id: str) -> JobRow | None:
+        """The job, or None if no status of it is stored.
+
+        Raises:
+            TransientError: The database is away.
+        """
+        with away():
+            async with self._engine.connect() as connection:
+                found = (await connection.execute(_FIND, {"job_id": job_id})).mappings().first()
+        return None if found is None else JobRow(**found)
+
+    async def store(self, rows: Sequence[JobRow]) -> None:
+        """Merge rows into what is stored, in one statement.
+
+        Raises:
+            TransientError: The database is away.
+        """
+        # In one order in all processes, so that two of them never wait for each other.
+        ordered = [asdict(each) for each in sorted(merged(rows), key=lambda row: row.job_id)]
+        columns = {f"{name}s": [values[name] for values in ordered] for name in _NAMES}
+        with away():
+            async with self._engine.begin() as connection:
+                await connection.execute(_STORE, columns)
+
+
+def history_work(engine: AsyncEngine) -> Work:
+    """The projection: a batch handler for the records of ``job-status``, contract ``job.status``."""
+    history = SqlHistory(engine)
+
+    async def project(statuses: Sequence[Status], contexts: Sequence[Context]) -> None:
+        del contexts
+        await history.store([row(status) for status in statuses])
+
+    return Work(handler=project, batch=_BATCH, retry=Retry(attempts=3, in_place=(0.2, 1.0)), timeout=60.0)
+
+
+@contextmanager
+def away() -> Iterator[None]:
+    """Turn a database that is away into a TransientError; a statement it refuses stays an error."""
+    try:
+        yield
+    except (DBAPIError, PostgresError, PoolTimeoutError, OSError, TimeoutError) as error:
+        # SQLAlchemy's own text would repeat the statement with its parameters.
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if not _is_away(error, cause):
+            raise
+        raise TransientError(f"PostgreSQL is away: {type(cause).__name__}: {cause}") from error
+
+
+def _is_away(error: Exception, cause: BaseException | None) -> bool:
+    if isinstance(error, DBAPIError) and (error.connection_invalidated or isinstance(error, InterfaceError)):
+        return True
+    state = getattr(cause, "sqlstate", None)
+    return state[:2] in _AWAY if state else isinstance(error, PoolTimeoutError | OSError | TimeoutError)
+
+
+def _find() -> Any:
+    columns = [cast(column, Text).label(column.name) if _is_json(column) else column for column in map(_column, _NAMES)]
+    return select(*columns).where(JOBS.c.job_id == bindparam("job_id"))
+
+
+def _store() -> Insert:
+    """One statement for any number of rows: a parameter per column, an array each."""
+    new = insert(JOBS).from_select(_NAMES, select(*map(_unnested, _NAMES)))
+    known, given = JOBS.c, new.excluded
+    later = tuple_(given.sequence, -given.updated_at) > tuple_(known.sequence, -known.updated_at)
+    told: dict[str, ColumnElement[Any]] = {
+        "payload": func.coalesce(known.payload, given.payload),
+        "partition": func.greatest(known.partition, given.partition),
+        "offset": func.greatest(known.offset, given.offset),
+        "created_at": func.least(known.created_at, given.created_at),
+        "started_at": func.least(known.started_at, given.started_at),
+    }
+    decided = {name: case((later, given[name]), else_=known[name]) for name in _NAMES if name not in {"job_id", *told}}
+    tells = [known[name].is_distinct_from(value) for name, value in told.items()]
+    changes = later
+    for tell in tells:
+        changes = changes | tell
+    return new.on_conflict_do_update(index_elements=[known.job_id], set_={**told, **decided}, where=changes)
+
+
+def _unnested(name: str) -> ColumnElement[Any]:
+    column = _column(name)
+    kind = Text() if _is_json(column) else column.type
+    values = func.unnest(cast(bindparam(f"{name}s"), ARRAY(kind)), type_=kind)
+    return cast(values, JSONB) if _is_json(column) else values
+
+
+def _column(name: str) -> Column[Any]:
+    return JOBS.c[name]
+
+
+def _is_json(column: Column[Any]) -> bool:
+    return isinstance(column.type, JSONB)
+
+
+_FIND = _find()
+_STORE = _store()
