@@ -33,6 +33,7 @@ CLASSIFICATION = "kl-classification"
 VERSION = "kl-version"
 TRACE = "kl-trace"
 REPLAY_ID = "kl-replay-id"
+ENTRY = "kl-entry"  # the dead letter a replayed record is a copy of: <dlt topic>/<partition>/<offset>
 REPLAYS = "kl-replays"  # how often the record was replayed
 HOLD = "kl-hold"  # "1": the key is held behind this dead letter
 CONTROL = "kl-control"  # "discard": no record of the user's, frees a held key

@@ -160,15 +160,15 @@ class Planner:
                     )
 
 
-def replay_headers(record_headers: Sequence[tuple[str, bytes]], offset: int, replay_id: str) -> list[tuple[str, bytes]]:
+def replay_headers(
+    record_headers: Sequence[tuple[str, bytes]], where: Where, offset: int, replay_id: str
+) -> list[tuple[str, bytes]]:
     """The headers of a dead letter's copy in ``retry.0``: a fresh start one generation up, the origin kept."""
     # Without a mover the engine takes the copy for an operator's, not for the late write of a worker that was replaced.
     cleared = dict.fromkeys((*OF_ONE_FAILURE, *ALIASES, h.MOVER, h.CONTROL))
     replays = (h.number(record_headers, h.REPLAYS) or 0) + 1
-    return h.replaced(
-        record_headers,
-        {**cleared, **_way(record_headers, offset, replay_id), h.ATTEMPTS: "0", h.REPLAYS: str(replays)},
-    )
+    fresh = {h.ATTEMPTS: "0", h.REPLAYS: str(replays), h.ENTRY: f"{where.topic}/{where.partition}/{offset}"}
+    return h.replaced(record_headers, {**cleared, **_way(record_headers, offset, replay_id), **fresh})
 
 
 def discard_headers(

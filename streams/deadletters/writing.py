@@ -9,7 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
 from streams.core.headers import HELD, HOLD, text
-from streams.core.replay import TokenBucket, discard_headers, replay_headers
+from streams.core.replay import TokenBucket, Where, discard_headers, replay_headers
 from streams.ports import Message
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def messages(
     if operation.kind == "replay":
         # A client cannot write a record with neither key nor value.
         value = b"" if record.key is None and record.value is None else record.value
-        headers = replay_headers(record.headers, record.offset, operation.id)
+        headers = replay_headers(record.headers, Where(record.topic, record.partition), record.offset, operation.id)
         yield record.offset, Message(family.replays, record.key, value, headers, record.partition)
     elif text(record.headers, HOLD) == HELD:
         to_free = (record.offset, *twins)

@@ -114,11 +114,11 @@ def test_a_replay_starts_anew_one_generation_up_and_keeps_the_origin() -> None:
     users = [("ce_id", b"1"), ("x", b"a"), ("x", b"b")]
     mine = [(h.LEVEL, b"1.dlt"), (h.ORIGIN_OFFSET, b"3"), (h.REPLAYS, b"1"), (h.STACK, b"..."), (h.MOVER, b"m")]
     made = replay_headers(
-        [*users, *mine, ("kafka_exception-stacktrace", b"s"), (h.CLASSIFICATION, b"final")], 17, "r-1"
+        [*users, *mine, ("kafka_exception-stacktrace", b"s"), (h.CLASSIFICATION, b"final")], P1, 17, "r-1"
     )
     assert made[:3] == users
     expected = {h.LEVEL: b"2.0.0", h.FROM: b"1.dlt@17", h.ATTEMPTS: b"0", h.REPLAYS: b"2", h.REPLAY_ID: b"r-1"}
-    assert dict(made[3:]) == expected | {h.ORIGIN_OFFSET: b"3"}
+    assert dict(made[3:]) == expected | {h.ORIGIN_OFFSET: b"3", h.ENTRY: b"jobs.a.a.dlt/1/17"}
 
 
 def test_a_discard_carries_its_place_and_nothing_of_the_users() -> None:
