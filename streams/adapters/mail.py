@@ -1,11 +1,13 @@
 """E-mail transports: the log (default) and SMTP.
 
-Invariant: a header field with a line break or NUL is refused, not cleaned; no full address reaches a log.
+Invariant: a header field with a line break or control character is refused, not cleaned; no full address reaches a log.
 """
 
 from __future__ import annotations
 
 import ssl
+import unicodedata
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 _LOG = structlog.get_logger(__name__)
 _PERMANENT = 500  # SMTP replies from here on are final
+_UNSAFE = {"Cc", "Cs", "Zl", "Zp"}  # control characters, lone surrogates, line and paragraph separators
 
 Tls = Literal["none", "starttls", "tls"]
 
@@ -162,14 +165,14 @@ def _address_of(sender: str) -> str:
 def _mailbox(address: str) -> Address:
     try:
         return Address(addr_spec=address)
-    except (ValueError, IndexError) as error:  # the parser of the standard library raises both
+    except (MessageError, ValueError, IndexError) as error:  # the parser of the standard library raises all three
         raise MailRefusedError(f"not a mail address: {masked(address)}") from error
 
 
 def _refuse_injection(email: Email) -> None:
     for name in ("to", "subject", "message_id"):
-        if any(character in getattr(email, name) for character in "\r\n\0"):
-            raise MailRefusedError(f"the e-mail's {name} holds a line break or NUL")
+        if any(unicodedata.category(character) in _UNSAFE for character in getattr(email, name)):
+            raise MailRefusedError(f"the e-mail's {name} holds a line break or control character")
 
 
 def _refuse_final(error: aiosmtplib.SMTPException) -> None:
