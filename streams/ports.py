@@ -130,6 +130,13 @@ class GroupConsumer(Protocol):
 class BatchWriter(Protocol):
     """Writes whole batches, one at a time per partition, so that a batch is stored entirely or not at all."""
 
+    async def renew(self) -> None:
+        """Replace the connection after a missing acknowledgement.
+
+        Raises:
+            TransientError: No broker can be reached.
+        """
+
     async def write(self, target: TopicPartition, messages: Sequence[Message]) -> list[int]:
         """Store as many of the messages, from the first on, as one batch takes; their offsets.
 

@@ -28,10 +28,10 @@ def way(command: Append | DeadLetter, mover: str) -> dict[str, str | None]:
         headers.ATTEMPTS: str(entry.attempts),
         headers.HOLD: headers.HELD if hold else None,
     }
-    if follows_dead:
-        values[headers.CLASSIFICATION] = headers.FOLLOWER
-    elif not isinstance(command, DeadLetter):
-        values[headers.CLASSIFICATION] = None
+    if isinstance(command, DeadLetter):
+        values |= {headers.ENTRY: None, headers.REPLAY_ID: headers.text(entry.record.headers, headers.REPLAY_ID)}
+    else:
+        values[headers.CLASSIFICATION] = headers.FOLLOWER if follows_dead else None
     return {**origin(entry.record), **values}
 
 

@@ -1,0 +1,180 @@
+"""One member of a consumer group through aiokafka, with commit metadata and static membership.
+
+Invariant: offsets are committed only explicitly; partitions are assigned by range, so that equal topics give one
+member the same partition numbers; an expired offset goes back to the oldest record, never to the newest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import aiokafka
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import (
+    CommitFailedError,
+    FencedInstanceIdError,
+    IllegalGenerationError,
+    IllegalStateError,
+    KafkaError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
+
+from streams.job import TransientError
+from streams.ports import Committed, OwnershipLostError, TopicPartition
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from streams.ports import Record
+
+_LOST = (
+    CommitFailedError,
+    FencedInstanceIdError,
+    IllegalGenerationError,
+    IllegalStateError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
+    def __init__(self, revoked: Callable[[], Awaitable[None]], assigned: Callable[[], None]) -> None:
+        self._revoked = revoked
+        self._assigned = assigned
+
+    async def on_partitions_revoked(self, revoked: object) -> None:
+        del revoked  # the protocol is eager: everything goes
+        await self._revoked()
+
+    async def on_partitions_assigned(self, assigned: object) -> None:
+        del assigned
+        self._assigned()
+
+
+class KafkaGroupConsumer:
+    """The ``GroupConsumer`` port.
+
+    Args:
+        options: As from ``client_options``.
+        session_timeout: Seconds without a heartbeat until the group gives our partitions away.
+        rebalance_timeout: Seconds the group waits for us to finish what runs.
+    """
+
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        *,
+        group: str,
+        topics: Sequence[str],
+        session_timeout: float,
+        rebalance_timeout: float,
+        instance: str | None = None,
+    ) -> None:
+        self._options = dict(options)
+        self._group = group
+        self._topics = topics
+        self._timeouts = {
+            "session_timeout_ms": int(session_timeout * 1000),
+            "heartbeat_interval_ms": int(session_timeout * 1000 / 4),
+            "rebalance_timeout_ms": int(rebalance_timeout * 1000),
+        }
+        self._instance = instance
+        self._consumer: AIOKafkaConsumer | None = None
+        self._admin: AIOKafkaAdminClient | None = None
+
+    async def start(self, revoked: Callable[[], Awaitable[None]], assigned: Callable[[], None]) -> None:
+        """Join the group.
+
+        Raises:
+            TransientError: No broker can be reached.
+        """
+        consumer = AIOKafkaConsumer(
+            **self._options,
+            **self._timeouts,
+            group_id=self._group,
+            group_instance_id=self._instance,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            partition_assignment_strategy=(RangePartitionAssignor,),
+            fetch_max_wait_ms=100,
+            max_partition_fetch_bytes=1_048_576,
+        )
+        try:
+            self._admin = AIOKafkaAdminClient(**self._options)
+            await self._admin.start()
+            consumer.subscribe(list(self._topics), listener=_Listener(revoked, assigned))
+            await consumer.start()
+        except KafkaError as error:
+            await consumer.stop()
+            await self._close_admin()
+            raise TransientError(f"group {self._group}: cannot join: {error}") from error
+        self._consumer = consumer
+
+    async def stop(self) -> None:
+        """Leave the group; a static member only disconnects and keeps its partitions for the session time-out."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consumer.stop()
+        await self._close_admin()
+
+    async def _close_admin(self) -> None:
+        admin, self._admin = self._admin, None
+        if admin is not None:
+            await admin.close()
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        """The partitions owned now."""
+        return frozenset(TopicPartition(tp.topic, tp.partition) for tp in self._running.assignment())
+
+    async def poll(self, wait: float) -> Mapping[TopicPartition, Sequence[Record]]:
+        """All that was fetched, waiting up to ``wait`` seconds for something."""
+        try:
+            return await self._running.getmany(timeout_ms=int(wait * 1000))  # type: ignore[no-any-return]
+        except KafkaError as error:
+            raise TransientError(f"group {self._group}: cannot poll: {error}") from error
+
+    async def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Committed]:
+        """What the group committed; partitions without a commit are left out."""
+        if self._admin is None:
+            raise OwnershipLostError(f"group {self._group}: not a member")
+        wanted = [aiokafka.TopicPartition(*partition) for partition in partitions]
+        try:
+            found = await self._admin.list_consumer_group_offsets(self._group, partitions=wanted)
+        except KafkaError as error:
+            raise TransientError(f"group {self._group}: cannot read its commits: {error}") from error
+        return {
+            TopicPartition(tp.topic, tp.partition): Committed(at.offset, at.metadata)
+            for tp, at in found.items()
+            if at.offset >= 0
+        }
+
+    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
+        """Commit offsets and metadata in one request."""
+        request = {aiokafka.TopicPartition(*partition): tuple(at) for partition, at in offsets.items()}
+        try:
+            await self._running.commit(request)
+        except _LOST as error:
+            raise OwnershipLostError(f"group {self._group}: {error}") from error
+        except KafkaError as error:
+            raise TransientError(f"group {self._group}: cannot commit: {error}") from error
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Read on from ``offset``."""
+        self._running.seek(aiokafka.TopicPartition(*partition), offset)
+
+    def pause(self, partitions: Sequence[TopicPartition]) -> None:
+        """Do not fetch these; what was prefetched of them is thrown away and fetched again later."""
+        self._running.pause(*(aiokafka.TopicPartition(*partition) for partition in partitions))
+
+    def resume(self, partitions: Sequence[TopicPartition]) -> None:
+        """Fetch them again."""
+        self._running.resume(*(aiokafka.TopicPartition(*partition) for partition in partitions))
+
+    @property
+    def _running(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            raise OwnershipLostError(f"group {self._group}: not a member")
+        return self._consumer

@@ -1,0 +1,1 @@
+"""The asyncio shell around the core: it reads, runs, writes and commits, and has no policy of its own."""

@@ -1,0 +1,113 @@
+"""Calls a handler the way it wants to be called: on the loop, in a thread, or in a process; always with a time-out.
+
+Invariant: when a call returns or raises, nothing of it runs any more (a thread that overruns is waited for, a
+process is killed), so that a key never runs twice at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from pebble import ProcessExpired, ProcessPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streams.job import Work
+    from streams.ports import Context
+
+log = structlog.get_logger(__name__)
+
+
+class RunTimeoutError(Exception):
+    """The run took longer than its handler's time-out."""
+
+
+class ProcessDiedError(Exception):
+    """The process that ran the handler ended without an answer (killed, out of memory, crashed)."""
+
+
+class Calls:
+    """Makes the calls of one worker process.
+
+    Args:
+        processes: How many processes ``execution="process"`` handlers share; started when first needed.
+    """
+
+    def __init__(self, processes: int) -> None:
+        self._processes = processes
+        self._pool: ProcessPool | None = None
+
+    async def call(self, work: Work, payload: Any, context: Any) -> Any:
+        """Run the handler once.
+
+        Raises:
+            RunTimeoutError: It took longer than ``work.timeout`` seconds.
+            ProcessDiedError: Its process ended without an answer.
+            Exception: Whatever the handler raised.
+        """
+        if work.execution == "process":
+            return await self._in_process(work, payload, context)
+        if inspect.iscoroutinefunction(work.handler) or inspect.iscoroutinefunction(type(work.handler).__call__):
+            return await self._on_loop(work, payload, context)
+        return await self._in_thread(work, payload, context)
+
+    def close(self) -> None:
+        """End the processes."""
+        if self._pool is not None:
+            self._pool.stop()  # type: ignore[no-untyped-call]  # pebble leaves this one untyped
+            self._pool.join()
+            self._pool = None
+
+    async def _on_loop(self, work: Work, payload: Any, context: Any) -> Any:
+        timer = asyncio.timeout(work.timeout)
+        try:
+            async with timer:
+                return await work.handler(payload, context)
+        except TimeoutError:
+            if timer.expired():
+                raise RunTimeoutError(f"took longer than {work.timeout:g} s") from None
+            raise
+
+    async def _in_thread(self, work: Work, payload: Any, context: Any) -> Any:
+        call = asyncio.ensure_future(asyncio.to_thread(work.handler, payload, context))
+        done, _ = await _shielded(call, work.timeout)
+        if done:
+            return call.result()
+        log.warning("a run in a thread overran its time-out; its key waits until it ends", timeout=work.timeout)
+        await _shielded(call, None)
+        raise RunTimeoutError(f"took longer than {work.timeout:g} s")
+
+    async def _in_process(self, work: Work, payload: Any, context: Any) -> Any:
+        if self._pool is None:
+            self._pool = ProcessPool(max_workers=self._processes)
+        alone = [replace(c, services=None) for c in context] if isinstance(context, list) else _alone(context)
+        future = self._pool.schedule(_run, args=(work.handler, payload, alone), timeout=work.timeout)
+        try:
+            return await asyncio.wrap_future(future)
+        except TimeoutError:
+            raise RunTimeoutError(f"took longer than {work.timeout:g} s") from None
+        except ProcessExpired as error:
+            raise ProcessDiedError(f"the handler's process ended with exit code {error.exitcode}") from None
+
+
+def _alone(context: Context) -> Context:
+    # Connections cannot be handed to another process.
+    return replace(context, services=None)  # type: ignore[arg-type]  # documented: a process handler has no services
+
+
+def _run(handler: Callable[[Any, Any], Any], payload: Any, context: Any) -> Any:
+    return handler(payload, context)
+
+
+async def _shielded(call: asyncio.Future[Any], seconds: float | None) -> tuple[set[Any], set[Any]]:
+    """Wait for a call that cannot be cancelled, also while we are being cancelled."""
+    try:
+        return await asyncio.wait({call}, timeout=seconds)
+    except asyncio.CancelledError:
+        await asyncio.wait({call})
+        raise

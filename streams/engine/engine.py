@@ -1,0 +1,336 @@
+"""One consumer group in one process: feeds the core with what happens and carries out what it says.
+
+Invariant: nothing runs before the partitions are restored and the first commit is acknowledged; nothing of an
+ownership that has ended is reported to the core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from streams.core import headers
+from streams.core.commands import Append, DeadLetter, Fetch, Pause, Resume, Start
+from streams.core.group import Core, Limits
+from streams.core.track import SHELF_SOURCE
+from streams.engine.appender import Appender
+from streams.engine.committer import Committer
+from streams.engine.messages import moved_message
+from streams.engine.takeover import read_shelves
+from streams.job import TransientError
+from streams.ports import OwnershipLostError, TopicPartition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from streams.core.commands import Command
+    from streams.core.track import Entry
+    from streams.engine.family import Family
+    from streams.engine.runner import Runner
+    from streams.engine.telemetry import Telemetry
+    from streams.ports import BatchWriter, GroupConsumer, LogReader
+
+log = structlog.get_logger(__name__)
+
+_POLL = 0.2  # seconds a poll waits for records
+_AGAIN = 0.5  # seconds between tries while the cluster is away
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """Times in seconds."""
+
+    commit_interval: float = 0.1
+    drain_timeout: float = 10.0
+    stall_timeout: float = 60.0
+    aliases: bool = True
+
+
+class Engine:
+    """See the module.
+
+    Args:
+        renew: Replaces the spent connection behind ``writer``.
+        resolved: Told of each replayed record that finished, by its dead letter's reference.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        tiers: tuple[float, ...],
+        limits: Limits,
+        options: EngineOptions,
+        *,
+        consumer: GroupConsumer,
+        reader: LogReader,
+        writer: BatchWriter,
+        runner: Runner,
+        telemetry: Telemetry,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.core = Core(tiers, limits)
+        self.epoch = 0
+        self._family = family
+        self._options = options
+        self._consumer = consumer
+        self._reader = reader
+        self._writer = writer
+        self._runner = runner
+        self._telemetry = telemetry
+        self._clock = clock
+        self._mover = ""
+        self._appender = Appender(writer, self._appended, self._append_failed)
+        self._committer = Committer(self, family, consumer, telemetry, clock)
+        self._runs: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._assigned = asyncio.Event()
+        self._rebuild: str | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopping = False
+        self._progress = clock()
+        self.ready = asyncio.Event()  # partitions (perhaps none) are taken over
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Join the group and work until :meth:`stop` or cancellation.
+
+        Raises:
+            CoPartitionError: The family's topics are not partitioned alike.
+        """
+        await self._join()
+        commits = asyncio.create_task(self._committer.run(self._options.commit_interval))
+        watch = asyncio.create_task(self._watch())
+        try:
+            while not self._stopping:
+                await self._turn()
+        finally:
+            watch.cancel()
+            commits.cancel()
+            await asyncio.gather(watch, commits, return_exceptions=True)
+            await self._give_up_ownership()
+            await self._consumer.stop()
+
+    def stop(self) -> None:
+        """Let :meth:`run` drain, commit and end."""
+        self._stopping = True
+
+    async def _join(self) -> None:
+        while not self._stopping:
+            try:
+                await self._consumer.start(self._give_up_ownership, self._assigned.set)
+            except TransientError as error:
+                log.warning("cannot join yet", group=self._family.group, reason=str(error))
+                await asyncio.sleep(_AGAIN)
+            else:
+                return
+
+    async def _turn(self) -> None:
+        """Poll once; take over or rebuild first where that is due."""
+        if self._rebuild is not None:
+            await self._build_anew()
+        if self._assigned.is_set():
+            await self._take_over()
+        try:
+            batches = await self._consumer.poll(_POLL)
+        except (TransientError, OwnershipLostError) as error:
+            log.warning("cannot poll", group=self._family.group, reason=str(error))
+            await asyncio.sleep(_AGAIN)
+            return
+        if self._assigned.is_set() or not batches:
+            return  # what was fetched for an ownership that has ended is fetched again by the next
+        now = self._clock()
+        for (topic, partition), records in batches.items():
+            self.core.polled(partition, self._family.shelves[topic], records, now)
+        self._progress = now
+        self.pump()
+        await asyncio.sleep(0)  # a full prefetch buffer would never let the runs start
+
+    # -- ownership -------------------------------------------------------------------------------------------------
+
+    async def _take_over(self) -> None:
+        self._assigned.clear()
+        epoch = self.epoch
+        owned = self._family.partitions(self._consumer.assignment())
+        try:
+            shelves = await read_shelves(self._family, owned, self._consumer, self._reader) if owned else {}
+        except (TransientError, OwnershipLostError) as error:
+            log.warning("cannot restore yet", group=self._family.group, reason=str(error))
+            await asyncio.sleep(_AGAIN)
+            self._assigned.set()
+            return
+        if epoch != self.epoch:
+            return
+        self._mover = uuid.uuid4().hex[:16]
+        for partition in owned:
+            self.core.assigned(partition, shelves[partition], self._mover)
+            self._position(partition, {shelf: found.committed for shelf, found in shelves[partition].items()})
+        self._telemetry.rebalanced(len(owned))
+        self._progress = self._clock()
+        await self._committer.commit()
+        self.ready.set()
+
+    def _position(self, partition: int, begin: dict[int, int]) -> None:
+        for shelf, offset in begin.items():
+            place = self._family.place(partition, shelf)
+            if shelf == headers.DLT:
+                self._consumer.pause([place])
+            else:
+                self._consumer.resume([place])
+                self._consumer.seek(place, offset)
+
+    async def _give_up_ownership(self) -> None:
+        """Finish what runs, up to the deadline; cancel the rest; commit once; forget everything."""
+        self.core.stop()
+        self.ready.clear()
+        await self._drain()
+        await self._committer.commit()
+        self.epoch += 1
+        self.core.revoked()
+        await self._appender.reset()
+
+    async def _drain(self) -> None:
+        self._idle.clear()
+        self.pump()
+        try:
+            async with asyncio.timeout(self._options.drain_timeout):
+                while not self.core.drained and self._rebuild is None:
+                    await self._idle.wait()
+                    self._idle.clear()
+        except TimeoutError:
+            log.warning("drain deadline passed; runs are cancelled", group=self._family.group, runs=len(self._runs))
+        runs = list(self._runs)
+        for run in runs:
+            run.cancel()
+        await asyncio.gather(*runs, return_exceptions=True)
+
+    async def _build_anew(self) -> None:
+        self._telemetry.rebuilt(self._rebuild or "")
+        await self._give_up_ownership()
+        try:
+            await self._writer.renew()
+            await self._consumer.stop()
+            await self._join()
+        except TransientError as error:
+            log.warning("cannot rebuild yet", group=self._family.group, reason=str(error))
+            await asyncio.sleep(_AGAIN)
+            return
+        self._rebuild = None
+
+    # -- carrying out ----------------------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Carry out everything the core wants done now."""
+        for command in self.core.take_commands(self._clock()):
+            self._carry_out(command)
+        if self.core.drained:
+            self._idle.set()
+        self._arm_timer()
+
+    def _carry_out(self, command: Command) -> None:
+        if isinstance(command, Start):
+            self._spawn(self._run(command.entries, self.epoch))
+        elif isinstance(command, Append | DeadLetter):
+            self._append(command)
+        elif isinstance(command, Pause):
+            self._consumer.pause([self._family.place(command.partition, command.shelf)])
+        elif isinstance(command, Resume):
+            self._consumer.resume([self._family.place(command.partition, command.shelf)])
+        elif isinstance(command, Fetch):
+            self._spawn(self._fetch(command, self.epoch))
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._runs.add(task)
+        task.add_done_callback(self._runs.discard)
+
+    async def _run(self, entries: tuple[Entry, ...], epoch: int) -> None:
+        results = await self._runner.run(entries)
+        if epoch != self.epoch:
+            return
+        now = self._progress = self._clock()
+        self.core.finished(entries, results, now)
+        self.pump()
+
+    def _append(self, move: Append | DeadLetter) -> None:
+        partition = move.entry.lane.lanes.partition
+        target = self._family.place(partition, move.level.tier)
+        self._telemetry.moved(move)
+        self._appender.append(target, move, moved_message(move, target, self._mover, aliases=self._options.aliases))
+
+    def _appended(self, moves: list[tuple[Append | DeadLetter, int]]) -> None:
+        now = self._progress = self._clock()
+        for move, offset in moves:
+            self.core.appended(move, offset, now)
+        self.pump()
+
+    def _append_failed(self) -> None:
+        self._rebuild = "a moved record was not acknowledged"
+        self._idle.set()
+
+    async def _fetch(self, command: Fetch, epoch: int) -> None:
+        place = TopicPartition(self._family.dlt, command.partition)
+        try:
+            async for records in self._reader.read({place: command.offset}, {place: command.offset + 1}):
+                if epoch == self.epoch:
+                    for record in records:
+                        self.core.fetched(command.partition, record, self._clock())
+        except TransientError:
+            self._rebuild = "a held record could not be read"
+        self.pump()
+
+    def _arm_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        wake = self.core.next_wake()
+        if wake is not None:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, wake - self._clock()), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.core.tick(self._clock())
+        self.pump()
+
+    # -- watching --------------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Compare lag with progress; a consumer that stands still is rebuilt."""
+        while True:
+            await asyncio.sleep(min(5.0, self._options.stall_timeout / 4))
+            self._tell_standing()
+            if self._clock() - self._progress < self._options.stall_timeout or not self.core.partitions:
+                continue
+            try:
+                stalled = await self._has_unread()
+            except TransientError as error:
+                log.warning("cannot compare lag with progress", group=self._family.group, reason=str(error))
+                continue
+            self._progress = self._clock()
+            if stalled:
+                self._rebuild = f"lag, but nothing was read for {self._options.stall_timeout:g} s"
+
+    async def _has_unread(self) -> bool:
+        ends = await self._reader.ends([self._family.topics[SHELF_SOURCE]])
+        return any(
+            ends.get(self._family.place(partition, SHELF_SOURCE), 0) > lanes.source.position
+            and not lanes.source.paused
+            and not lanes.source.pending
+            for partition, lanes in self.core.partitions.items()
+        )
+
+    def _tell_standing(self) -> None:
+        lanes = list(self.core.partitions.values())
+        tracks: Sequence[Any] = [track for each in lanes for track in each.tracks.values()]
+        self._telemetry.standing(
+            running=len(self.core.running),
+            held=sum(len(track.pending) for track in tracks),
+            held_keys=sum(len(each.held) for each in lanes),
+            paused=sum(track.paused for track in tracks),
+            fenced=sum(each.fenced for each in lanes),
+        )

@@ -1,0 +1,243 @@
+"""Runs entries: decode, call the handler, and say as a value what came of it. It decides nothing about retries.
+
+Invariant: :meth:`Runner.run` returns one result per entry, in order, and raises nothing but cancellation.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from schemas.errors import RegistryUnavailableError, UndecodableError, UnknownContractError
+from streams.core.commands import NOT_RUN, SUCCEEDED, Blocked, Failed, Succeeded
+from streams.core.deadletter import Failure
+from streams.core.retry import Retry
+from streams.engine.identity import Identity, identify
+from streams.job import Done, Reject, RetryLater, TransientError
+from streams.ports import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from schemas.codec import Codec, Payload
+    from streams.core.commands import Result
+    from streams.core.deadletter import Classification
+    from streams.core.track import Entry
+    from streams.engine.calls import Calls
+    from streams.engine.telemetry import Telemetry
+    from streams.job import Group, Work
+    from streams.ports import Services
+
+# How long a key waits when something outside is away.
+TRANSIENT_WAIT = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A record made ready: what to call with what."""
+
+    entry: Entry
+    work: Work
+    payload: Any
+    context: Context
+
+
+class Runner:
+    """Runs the entries of one group.
+
+    Args:
+        draw: Gives random numbers in [0, 1) for jitter.
+        version: Of this program, noted on dead letters.
+    """
+
+    def __init__(
+        self,
+        group: Group,
+        codec: Codec,
+        services: Services,
+        calls: Calls,
+        telemetry: Telemetry,
+        draw: Callable[[], float],
+        version: str,
+    ) -> None:
+        self._group = group
+        self._codec = codec
+        self._services = services
+        self._calls = calls
+        self._telemetry = telemetry
+        self._draw = draw
+        self._version = version
+        held = any(work.retry.on_dead == "hold" for work in group.works.values())
+        # A record whose handler is not known must not overtake a key that some handler of the group would hold.
+        self._unknown_policy = Retry(on_dead="hold" if held else "skip")
+
+    async def run(self, entries: Sequence[Entry]) -> list[Result]:
+        """Run one entry, or a batch in order."""
+        prepared: dict[Entry, Call | Result] = {}
+        stopped: set[bytes | None] = set()  # keys that go no further in this batch
+        for entry in entries:
+            prepared[entry] = NOT_RUN if entry.key in stopped else await self._prepare(entry)
+            if entry.key is not None and not isinstance(prepared[entry], Call | Succeeded):
+                stopped.add(entry.key)
+        calls = [item for item in prepared.values() if isinstance(item, Call)]
+        results = dict(zip((call.entry for call in calls), await self._run_calls(calls), strict=True))
+        return [results[entry] if isinstance(item, Call) else item for entry, item in prepared.items()]
+
+    # -- making ready ----------------------------------------------------------------------------------------------
+
+    async def _prepare(self, entry: Entry) -> Call | Result:
+        identity = identify(entry.record)
+        work = self._group.works.get(identity.type) if identity.type else None
+        if identity.type and work is None:
+            return self._unknown(entry, identity.type)
+        try:
+            payload = await self._decode(entry.record.value)
+        except UnknownContractError as error:
+            return self._unknown(entry, error.fullname)
+        except UndecodableError as error:
+            return self._final(entry, work, identity.type or "", error, "undecodable")
+        except RegistryUnavailableError:
+            return Blocked(TRANSIENT_WAIT)
+        found = self._group.works.get(payload.contract.name)
+        if found is None or (work is not None and found is not work):
+            return self._misnamed(entry, work, identity, payload)
+        return Call(entry, found, payload.model, self._context(entry, identity, payload.contract.name))
+
+    async def _decode(self, value: bytes | None) -> Payload:
+        if value is None:
+            raise UndecodableError("the record has no value")
+        payload = self._codec.decode_now(value)
+        if payload is None:
+            await self._codec.load(value)
+            payload = self._codec.decode_now(value)
+        if payload is None:
+            raise RegistryUnavailableError("the schema is not at hand")
+        return payload
+
+    def _unknown(self, entry: Entry, name: str) -> Result:
+        if self._group.ignore_unknown:
+            return SUCCEEDED
+        error = LookupError(f"no handler of group {self._group.name} takes {name!r}")
+        return self._final(entry, None, name, error, "unknown-type")
+
+    def _misnamed(self, entry: Entry, work: Work | None, identity: Identity, payload: Payload) -> Result:
+        if identity.type is None:
+            return self._unknown(entry, payload.contract.name)
+        error = UndecodableError(f"the ce_type header says {identity.type}, the value is a {payload.contract.name}")
+        return self._final(entry, work, identity.type, error, "undecodable")
+
+    def _context(self, entry: Entry, identity: Identity, name: str) -> Context:
+        record = entry.record
+        return Context(
+            id=identity.id,
+            type=name,
+            tenant=identity.tenant,
+            key=identity.key,
+            attempt=entry.attempts + 1,
+            idempotency_key=identity.idempotency_key(self._group.name),
+            topic=identity.origin[0],
+            partition=identity.origin[1],
+            offset=identity.origin[2],
+            timestamp=record.timestamp,
+            headers={name: (value or b"").decode(errors="replace") for name, value in record.headers},
+            services=self._services,
+        )
+
+    # -- running ---------------------------------------------------------------------------------------------------
+
+    async def _run_calls(self, calls: list[Call]) -> list[Result]:
+        if not calls:
+            return []
+        if calls[0].work.batch is None:
+            return [await self._attempt(call.work, call.payload, call.context, [call]) for call in calls]
+        return await self._run_batch(calls)
+
+    async def _run_batch(self, calls: list[Call]) -> list[Result]:
+        """Run a batch; a failing one is halved until the bad record is alone, and its key stops there."""
+        work = calls[0].work
+        result = await self._attempt(work, [c.payload for c in calls], [c.context for c in calls], calls)
+        if result is SUCCEEDED or len(calls) == 1:
+            return [result] * len(calls)
+        if isinstance(result, Blocked):
+            return _blocked(calls, result)
+        middle = len(calls) // 2
+        first = await self._run_batch(calls[:middle])
+        bad = {call.entry.key for call, r in zip(calls, first, strict=False) if r is not SUCCEEDED} - {None}
+        rest = [call for call in calls[middle:] if call.entry.key not in bad]
+        second = dict(zip((call.entry for call in rest), await self._run_batch(rest) if rest else [], strict=True))
+        return [*first, *(second.get(call.entry, NOT_RUN) for call in calls[middle:])]
+
+    async def _attempt(self, work: Work, payload: Any, context: Any, calls: list[Call]) -> Result:
+        started = time.monotonic()
+        for call in calls:
+            self._telemetry.started(call.entry, call.context, call.payload)
+        try:
+            outcome = await self._calls.call(work, payload, context)
+        except TransientError as error:
+            self._telemetry.blocked(calls[0].context.type, str(error))
+            return Blocked(TRANSIENT_WAIT)
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises is its outcome
+            result = self._raised(calls[0], error)
+        else:
+            result = self._returned(calls[0], outcome)
+        seconds = time.monotonic() - started
+        for call in calls:
+            self._telemetry.ended(call.context, result, seconds)
+        if result is SUCCEEDED:
+            for call in calls:
+                self._telemetry.completed(
+                    call.entry, call.context, outcome.result if isinstance(outcome, Done) else None
+                )
+        return result
+
+    def _returned(self, call: Call, outcome: Any) -> Result:
+        if isinstance(outcome, RetryLater):
+            failure = self._failure(call.entry, call.context.type, RuntimeError(outcome.reason), "exhausted")
+            return Failed(call.work.retry, failure, after=outcome.after, draw=self._draw())
+        if isinstance(outcome, Reject):
+            return self._final(call.entry, call.work, call.context.type, RuntimeError(outcome.reason), "rejected")
+        return SUCCEEDED
+
+    def _raised(self, call: Call, error: Exception) -> Result:
+        if isinstance(error, call.work.retry.final):
+            return self._final(call.entry, call.work, call.context.type, error, "final")
+        failure = self._failure(call.entry, call.context.type, error, "exhausted")
+        return Failed(call.work.retry, failure, draw=self._draw())
+
+    def _final(
+        self, entry: Entry, work: Work | None, name: str, error: Exception, classification: Classification
+    ) -> Failed:
+        policy = self._unknown_policy if work is None else work.retry
+        return Failed(policy, self._failure(entry, name, error, classification), final=True)
+
+    def _failure(self, entry: Entry, name: str, error: Exception, classification: Classification) -> Failure:
+        record = entry.record
+        return Failure(
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            timestamp=record.timestamp,
+            group=self._group.name,
+            handler=name,
+            attempts=entry.attempts + 1,
+            time=int(time.time() * 1000),
+            exception=f"{type(error).__module__}.{type(error).__qualname__}",
+            message=str(error),
+            stack="".join(traceback.format_exception(error)) if error.__traceback__ else "",
+            classification=classification,
+            version=self._version,
+        )
+
+
+def _blocked(calls: list[Call], result: Blocked) -> list[Result]:
+    """Of each key the first record waits; those behind it were not run."""
+    seen: set[bytes] = set()
+    results: list[Result] = []
+    for call in calls:
+        key = call.entry.key
+        results.append(NOT_RUN if key in seen else result)
+        if key is not None:
+            seen.add(key)
+    return results

@@ -1,0 +1,132 @@
+"""All that one group tells the outside about its work: metrics, log lines, job statuses. The only place that does.
+
+Invariant: telling never changes what happens to a record.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from streams.core import headers
+from streams.core.commands import SUCCEEDED, DeadLetter
+from streams.core.headers import format_level
+from streams.deadletters.ledger import state_message
+from streams.engine.messages import replayed_entry
+
+if TYPE_CHECKING:
+    from streams.core.commands import Append, Result
+    from streams.core.track import Entry
+    from streams.engine.outbox import Outbox
+    from streams.engine.tracker import Tracker
+    from streams.metrics import Metrics
+    from streams.ports import Context, Message
+
+log = structlog.get_logger(__name__)
+
+
+class Telemetry:
+    """Tells about one group.
+
+    Args:
+        outbox: Takes the records that tell of it.
+        tracker: Tells of jobs; None for groups whose records are no jobs.
+        dlt: The group's dead-letter topic: replayed records that finish are told of by their entry in it.
+    """
+
+    def __init__(self, group: str, metrics: Metrics, outbox: Outbox, tracker: Tracker | None, dlt: str) -> None:
+        self._group = group
+        self._metrics = metrics
+        self._outbox = outbox
+        self._tracker = tracker
+        self._dlt = dlt
+
+    def started(self, entry: Entry, context: Context, payload: Any) -> None:
+        """A run begins."""
+        if self._tracker is not None:
+            self._tracker.processing(entry, context, payload)
+
+    def ended(self, context: Context, result: Result, seconds: float) -> None:
+        """A run ended; ``seconds`` is the run's, shared by all records of a batch."""
+        outcome = "done" if result is SUCCEEDED else "failed"
+        group, name = self._group, context.type
+        self._metrics.inc("keylane_records_processed_total", group=group, type=name, outcome=outcome)
+        self._metrics.observe("keylane_processing_duration_seconds", seconds, group=group, type=name)
+
+    def completed(self, entry: Entry, context: Context, result: Any) -> None:
+        """A record is done for good."""
+        entry_ref = replayed_entry(entry.record, self._dlt)
+        if entry_ref is not None:
+            self._outbox.put(lambda: self._resolved(entry_ref, entry))
+        if self._tracker is not None:
+            self._tracker.completed(entry, context, result)
+
+    async def _resolved(self, ref: str, entry: Entry) -> Message:
+        replay_id = headers.text(entry.record.headers, headers.REPLAY_ID) or ""
+        return state_message(ref, "resolved", at=int(time.time() * 1000), replay_id=replay_id, by=self._group)
+
+    def blocked(self, name: str, reason: str) -> None:
+        """Something outside is away; the attempt does not count."""
+        self._metrics.inc("keylane_records_processed_total", group=self._group, type=name, outcome="blocked")
+        log.warning("waiting for something outside", group=self._group, type=name, reason=reason)
+
+    def moved(self, move: Append | DeadLetter) -> None:
+        """A record leaves its place."""
+        if isinstance(move, DeadLetter):
+            self._dead(move)
+        elif move.failure is not None:
+            self._metrics.inc("keylane_retries_total", group=self._group, tier=str(move.level.tier))
+            if self._tracker is not None:
+                self._tracker.moved(move.entry, move.failure, dead=False)
+        else:
+            self._metrics.inc("keylane_followers_total", group=self._group)
+
+    def _dead(self, move: DeadLetter) -> None:
+        failure = move.failure
+        self._metrics.inc("keylane_dead_letters_total", group=self._group, classification=failure.classification)
+        log.error(
+            "dead letter",
+            group=self._group,
+            type=failure.handler,
+            topic=failure.topic,
+            partition=failure.partition,
+            offset=failure.offset,
+            attempts=failure.attempts,
+            classification=failure.classification,
+            exception=failure.exception,
+            level=format_level(move.level),
+        )
+        if self._tracker is not None:
+            self._tracker.moved(move.entry, failure, dead=True)
+
+    def committed(self, result: str, seconds: float) -> None:
+        """A commit ended: ``ok``, ``lost`` or ``failed``."""
+        self._metrics.inc("keylane_commits_total", group=self._group, result=result)
+        self._metrics.observe("keylane_commit_duration_seconds", seconds, group=self._group)
+
+    def rebalanced(self, partitions: int) -> None:
+        """Partitions were taken over."""
+        self._metrics.inc("keylane_rebalances_total", group=self._group)
+        log.info("partitions taken over", group=self._group, partitions=partitions)
+
+    def rebuilt(self, reason: str) -> None:
+        """The consumer stood still or a write failed: the ownership is built anew."""
+        self._metrics.inc("keylane_watchdog_rebuilds_total", group=self._group)
+        log.warning("rebuilding the consumer", group=self._group, reason=reason)
+
+    def standing(self, *, running: int, held: int, held_keys: int, paused: int, fenced: int) -> None:
+        """Where the group stands now."""
+        for name, value in (
+            ("keylane_in_flight", running),
+            ("keylane_waiting", held),
+            ("keylane_held_keys", held_keys),
+            ("keylane_paused_partitions", paused),
+            ("keylane_fenced_records", fenced),
+        ):
+            self._metrics.set(name, value, group=self._group)
+
+    async def flush(self) -> None:
+        """Wait until what was told of the work is stored."""
+        await self._outbox.flush()
