@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MAX_TEXT = 1_048_576
 MAX_DEPTH = 32
-MAX_NODES = 10_000
+MAX_NODES = 5_000
 MAX_PRECISION = 1_000
 _JSON_DEPTH = 4 * MAX_DEPTH
 
@@ -65,7 +65,7 @@ def parse(text: str) -> Parsed:
     _check_json(raw)
     named: dict[str, Any] = {}
     try:
-        strict = avro.schema.parse(text)
+        strict = avro.schema.make_avsc_object(_without_logical_types(raw))
         schema = parse_schema(raw, named)
     except (avro.errors.AvroException, SchemaParseException, UnknownType) as error:
         raise SchemaRefusedError(f"the schema is not valid Avro: {error}") from None
@@ -99,9 +99,12 @@ def children(schema: Any) -> Iterator[Any]:
 
 def _check_json(raw: Any) -> None:
     # Level by level, so that a deep document costs no stack here or in the parsers.
-    level, depth = [raw], 0
+    level, depth, objects = [raw], 0, 0
     while level:
         depth += 1
+        objects += sum(isinstance(value, dict) for value in level)
+        if objects > 2 * MAX_NODES:  # a field is an object, and so may its type be
+            raise SchemaRefusedError(f"the schema has more than {MAX_NODES} types")
         if depth > _JSON_DEPTH:
             raise SchemaRefusedError(f"the schema is nested deeper than {MAX_DEPTH} types")
         level = [inner for value in level for inner in _inside(value)]
@@ -115,6 +118,13 @@ def _inside(value: Any) -> list[Any]:
             raise SchemaRefusedError(f"the type {value['type']} belongs to Avro protocols, not to payloads")
         return list(value.values())
     return value if isinstance(value, list) else []
+
+
+def _without_logical_types(value: Any) -> Any:
+    # The rules know only the types beneath, and avro warns of every logical type it does not know.
+    if isinstance(value, dict):
+        return {key: _without_logical_types(inner) for key, inner in value.items() if key != "logicalType"}
+    return [_without_logical_types(inner) for inner in value] if isinstance(value, list) else value
 
 
 @dataclass(slots=True)

@@ -80,8 +80,9 @@ class Codec:
     def __init__(self, registry: Registry, contracts: Iterable[Contract], *, max_bytes: int = MAX_BYTES) -> None:
         self._registry = registry
         self._max_bytes = max_bytes
-        self._contracts = {contract.fullname: contract for contract in contracts}
-        self._newest = {name: parse(contract.newest) for name, contract in self._contracts.items()}
+        parsed = [(contract, parse(contract.newest)) for contract in contracts]
+        self._contracts = {newest.fullname: contract for contract, newest in parsed}
+        self._newest = {newest.fullname: newest for _, newest in parsed}
         # By contract name: the first bytes of its values and the schema they are written with.
         self._writers: dict[str, tuple[bytes, Any]] = {}
         # By the four bytes of the id: a reader, or why records of this schema cannot be read.
