@@ -16,12 +16,10 @@ import shutil
 import threading
 import time
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from pydantic import SecretStr
-
 from streams.dev import jars, ports, postgres, redis, state
+from streams.dev.addresses import Addresses
 from streams.dev.errors import CancelledError, PortTakenError, StackError
 from streams.dev.kafka import KafkaBroker
 
@@ -36,15 +34,6 @@ PARTS = {"kafka": 9092, "redis": 6379, "postgres": 5432}  # each with its custom
 _NEEDED = 300 * 1024 * 1024  # bytes on the disk of the data folder
 _START = 60.0  # seconds
 _TRIES = 3  # a free port may be taken between looking and using it
-
-
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where the servers of a stack answer; None for a part that is not embedded."""
-
-    kafka_bootstrap_servers: str | None = None
-    redis_url: str | None = None
-    database_url: str | None = None
 
 
 class Stack:
@@ -103,25 +92,12 @@ class Stack:
     @property
     def addresses(self) -> Addresses:
         """Where the servers answer; all None before the start."""
-        started = self._state.ports if self._state else {}
-        found = {name: port for name, port in started.items() if name in self._parts}
-        return Addresses(
-            kafka_bootstrap_servers=f"{ports.HOST}:{found['kafka']}" if "kafka" in found else None,
-            redis_url=f"redis://{ports.HOST}:{found['redis']}/0" if "redis" in found else None,
-            database_url=postgres.url(found["postgres"]) if "postgres" in found else None,
-        )
+        listening = self._state.ports if self._state else {}
+        return Addresses.of({name: port for name, port in listening.items() if name in self._parts})
 
     def settings(self, settings: Settings) -> Settings:
-        """The settings with the addresses of the embedded servers."""
-        found = self.addresses
-        update: dict[str, object] = {}
-        if found.kafka_bootstrap_servers:
-            update["kafka_bootstrap_servers"] = found.kafka_bootstrap_servers
-        if found.redis_url:
-            update["redis_url"] = found.redis_url
-        if found.database_url:
-            update["database_url"] = SecretStr(found.database_url)
-        return settings.model_copy(update=update)
+        """The settings with the addresses of the embedded servers where they name none of their own."""
+        return self.addresses.fill(settings)
 
     def start(self) -> Addresses:
         """Start the servers, or join the running ones, and return when all of them serve.
@@ -181,6 +157,9 @@ class Stack:
             raise StackError(
                 f"the running stack has no {', '.join(missing)}: stop it (keylane dev down) and start again"
             )
+        for name, port in self._asked.items():
+            if found.ports.get(name) != port:
+                raise StackError(f"the running stack has {name} on port {found.ports.get(name)}, not on {port}")
         self._state = found
         return True
 
