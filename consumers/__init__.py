@@ -19,6 +19,6 @@ def discover(settings: Settings) -> Catalogue:
     """All that the folders declare.
 
     Raises:
-        BrokenConsumerError: A folder cannot be loaded or contradicts another; the message names it.
+        BrokenConsumerError: A folder cannot be loaded; the message names it.
     """
     return gather("consumers", QUEUES, {"signin_mails_per_hour": settings.signin_mails_per_hour})

@@ -1,20 +1,20 @@
 """Finds the consumers of a package: one folder each, whose ``__init__.py`` holds the declarations.
 
-A folder may declare ``JOB``, ``SUBSCRIPTION`` and ``PERIODIC`` (or a tuple of them under the plural) and ``ROUTES``.
-Invariant: what is found fits together: every job has its queue, and no two things share a name.
+A folder may declare ``JOB``, ``SUBSCRIPTION``, ``PERIODIC`` and ``ROUTE``, or tuples of them under the plural.
+Invariant: a folder that cannot be used is named; whether the parts fit together is ``streams.groups``' to say.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from streams.job import Catalogue, Job, Periodic, Queue, Subscription
+from streams.ports import RouteSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from types import ModuleType
 
 T = TypeVar("T")
@@ -25,22 +25,19 @@ class BrokenConsumerError(Exception):
 
 
 class _Folder(NamedTuple):
-    path: str
     jobs: tuple[Job, ...]
     subscriptions: tuple[Subscription, ...]
     periodics: tuple[Periodic, ...]
-    routes: tuple[Any, ...]
+    routes: tuple[RouteSpec, ...]
 
 
 def gather(package: str, queues: tuple[Queue, ...], options: Mapping[str, Any]) -> Catalogue:
     """The catalogue of all folders of ``package``.
 
     Raises:
-        BrokenConsumerError: A folder cannot be loaded, declares nothing, or contradicts another.
+        BrokenConsumerError: A folder cannot be loaded, or declares nothing or nonsense.
     """
     folders = [_load(package, name) for name in _names(package)]
-    _refuse_unknown_queues(folders, queues)
-    _refuse_twins(folders, queues)
     return Catalogue(
         queues=queues,
         jobs=tuple(job for folder in folders for job in folder.jobs),
@@ -63,14 +60,13 @@ def _load(package: str, name: str) -> _Folder:
     except Exception as error:
         raise BrokenConsumerError(f"{path}: cannot be imported: {type(error).__name__}: {error}") from error
     folder = _Folder(
-        path,
         _declared(path, module, "JOB", Job),
         _declared(path, module, "SUBSCRIPTION", Subscription),
         _declared(path, module, "PERIODIC", Periodic),
-        tuple(getattr(module, "ROUTES", ())),
+        _declared(path, module, "ROUTE", RouteSpec),
     )
-    if not any(folder[1:]):
-        raise BrokenConsumerError(f"{path}: __init__.py declares none of JOB, SUBSCRIPTION, PERIODIC, ROUTES")
+    if not any(folder):
+        raise BrokenConsumerError(f"{path}: __init__.py declares no JOB, SUBSCRIPTION, PERIODIC or ROUTES")
     return folder
 
 
@@ -79,24 +75,5 @@ def _declared(path: str, module: ModuleType, name: str, kind: type[T]) -> tuple[
     found = (*single, *getattr(module, f"{name}S", ()))
     for thing in found:
         if not isinstance(thing, kind):
-            raise BrokenConsumerError(f"{path}: {name} must be a {kind.__name__}, got {type(thing).__name__}")
+            raise BrokenConsumerError(f"{path}: {name}(S) must be of {kind.__name__}, got {type(thing).__name__}")
     return found
-
-
-def _refuse_unknown_queues(folders: Iterable[_Folder], queues: tuple[Queue, ...]) -> None:
-    known = {queue.name for queue in queues}
-    for folder in folders:
-        for job in folder.jobs:
-            if job.queue not in known:
-                raise BrokenConsumerError(f"{folder.path}: job {job.type} names the unknown queue {job.queue!r}")
-
-
-def _refuse_twins(folders: Iterable[_Folder], queues: tuple[Queue, ...]) -> None:
-    taken = Counter(f"group {queue.name}" for queue in queues)
-    for folder in folders:
-        taken.update(f"job {job.type}" for job in folder.jobs)
-        taken.update(f"group {one.name}" for one in folder.subscriptions)
-        taken.update(f"periodic work {one.name}" for one in folder.periodics)
-        twin = next((name for name, count in taken.items() if count > 1), None)
-        if twin:
-            raise BrokenConsumerError(f"{folder.path}: there is already a {twin}")

@@ -14,6 +14,7 @@ SUBSCRIPTION = Subscription(
     handler=handle,
     retry=Retry(attempts=4),
     timeout=10.0,
+    concurrency=16,  # each run holds one of the pool's connections
 )
 
 PERIODIC = Periodic(name=GROUP, every=30.0, run=sweep)

@@ -5,21 +5,20 @@ Invariant: each method is one transaction and can be repeated without a further 
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import ProgrammingError
 
 from consumers.holds.table import HOLDS, METADATA
-from streams.job import TransientError
+from streams.adapters.sql import away
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
     from sqlalchemy.engine import Row
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -96,7 +95,7 @@ class Holds:
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[bool]:
         """Whether this process is the only one sweeping, as long as the context lasts."""
-        with _away():
+        with away():
             async with self._sql.begin() as connection:
                 # Bound to the transaction, the lock goes with the connection, whatever happens.
                 yield bool(await connection.scalar(select(func.pg_try_advisory_xact_lock(_SWEEP_LOCK))))
@@ -159,7 +158,7 @@ class Holds:
         return await self._transaction(work)
 
     async def _transaction(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        with _away():
+        with away():
             try:
                 async with self._sql.begin() as connection:
                     return await work(connection)
@@ -179,15 +178,3 @@ class Holds:
 def _hold(row: Row[Any]) -> Hold:
     captured = {int(partition): offset for partition, offset in row.captured.items()}
     return Hold(row.tenant, row.reservation_id, row.entity, row.reservation, captured)
-
-
-@contextmanager
-def _away() -> Iterator[None]:
-    try:
-        yield
-    except DBAPIError as error:
-        if error.connection_invalidated or isinstance(error, (InterfaceError, OperationalError)):
-            raise TransientError(f"PostgreSQL is away ({error.orig}); see KEYLANE_DATABASE_URL") from error
-        raise
-    except (OSError, PoolTimeoutError) as error:
-        raise TransientError(f"PostgreSQL is away ({error}); see KEYLANE_DATABASE_URL") from error

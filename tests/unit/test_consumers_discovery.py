@@ -8,6 +8,7 @@ import pytest
 
 import consumers
 from consumers.discovery import BrokenConsumerError, gather
+from streams.groups import groups
 from streams.job import Queue
 from streams.settings import Settings
 
@@ -85,10 +86,9 @@ def test_a_new_folder_is_a_new_consumer(deployment: Callable[..., Catalogue]) ->
     [
         ("import no_such_thing", "cannot be imported: ModuleNotFoundError: No module named 'no_such_thing'"),
         ("def broken(:", "cannot be imported: SyntaxError"),
-        ("", "declares none of JOB, SUBSCRIPTION, PERIODIC, ROUTES"),
-        ("JOB = 'sign-in'", "JOB must be a Job, got str"),
-        (JOB.replace("emails", "letters"), "job notification.signin names the unknown queue 'letters'"),
-        (SUBSCRIPTION.format(name="emails"), "there is already a group emails"),
+        ("", "declares no JOB, SUBSCRIPTION, PERIODIC or ROUTES"),
+        ("JOB = 'sign-in'", "JOB(S) must be of Job, got str"),
+        ("ROUTES = ('GET /',)", "ROUTE(S) must be of RouteSpec, got str"),
     ],
 )
 def test_a_broken_folder_is_named(deployment: Callable[..., Catalogue], source: str, complaint: str) -> None:
@@ -98,6 +98,11 @@ def test_a_broken_folder_is_named(deployment: Callable[..., Catalogue], source: 
     assert complaint in str(error.value)
 
 
-def test_two_folders_may_not_claim_one_job_type(deployment: Callable[..., Catalogue]) -> None:
-    with pytest.raises(BrokenConsumerError, match=r"deployment/second: there is already a job notification\.signin"):
-        deployment(first=JOB, second=JOB)
+def test_the_parts_of_this_deployment_fit_together() -> None:
+    found = consumers.discover(Settings(_env_file=None))
+    assert [group.name for group in groups(found)] == [
+        "emails",
+        "availability-cache",
+        "hold-sweeper",
+        "reservation-notifications",
+    ]
