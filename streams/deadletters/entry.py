@@ -13,8 +13,10 @@ from streams.core.replay import State, Where, generation_of
 from streams.event import tenant_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from streams.deadletters.ledger import Standing
-    from streams.job import Catalogue
+    from streams.job import Group
     from streams.ports import Record
 
 
@@ -35,11 +37,9 @@ class Family(NamedTuple):
         return h.tier_topic(self.source, self.group, 0)
 
 
-def families(catalogue: Catalogue) -> tuple[Family, ...]:
-    """The families of all queues and subscriptions of a deployment."""
-    jobs = [Family(f"jobs.{queue.name}", queue.name) for queue in catalogue.queues]
-    events = [Family(contract.topic, work.name) for work in catalogue.subscriptions for contract in work.contracts]
-    return tuple(dict.fromkeys([*jobs, *events]))
+def families(groups: Iterable[Group]) -> tuple[Family, ...]:
+    """The families of a deployment's groups."""
+    return tuple(Family(group.source, group.name) for group in groups)
 
 
 class Origin(NamedTuple):

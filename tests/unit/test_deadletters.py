@@ -20,6 +20,7 @@ from streams.deadletters.entry import Family, Filters, families, format_ref, par
 from streams.deadletters.operation import Operations
 from streams.deadletters.reading import DeadLetterError, DeadLetters
 from streams.deadletters.writing import Clock, Writer
+from streams.groups import groups
 from streams.job import Catalogue, Queue, TransientError
 from streams.ports import Position, TopicPartition
 
@@ -284,8 +285,8 @@ def test_what_is_no_entrys_name_is_none(text: str) -> None:
     assert parse_ref(text) is None
 
 
-def test_families_come_from_queues_and_subscriptions() -> None:
-    assert families(Catalogue(queues=(Queue(name="emails"),))) == (FAMILY,)
+def test_every_group_has_a_family() -> None:
+    assert families(groups(Catalogue(queues=(Queue(name="emails"),)))) == (FAMILY,)
     assert (FAMILY.dlt, FAMILY.replays) == ("jobs.emails.emails.dlt", "jobs.emails.emails.retry.0")
 
 
