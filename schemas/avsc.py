@@ -20,7 +20,7 @@ from schemas.errors import SchemaRefusedError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAX_TEXT = 1_048_576
+MAX_TEXT = 524_288  # escaped inside a record of the schema log, still below Kafka's usual megabyte
 MAX_DEPTH = 32
 MAX_NODES = 5_000
 MAX_PRECISION = 1_000

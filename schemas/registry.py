@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
-from aiohttp import BasicAuth, ClientError, ClientSession, ClientTimeout
+from aiohttp import ClientError, ClientSession, ClientTimeout, encode_basic_auth
 from yarl import URL
 
 from schemas.errors import RegistryUnavailableError, SchemaRefusedError, UnknownSchemaError
@@ -63,7 +63,9 @@ class RegistryClient:
     def __init__(self, url: str, *, timeout: float = 10.0) -> None:
         given = URL(url)
         self._base = str(given.with_user(None)).rstrip("/")
-        self._auth = BasicAuth(given.user, given.password or "") if given.user else None
+        self._headers = {"Accept": _MEDIA_TYPE}
+        if given.user:
+            self._headers["Authorization"] = encode_basic_auth(given.user, given.password or "")
         self._timeout = ClientTimeout(total=timeout)
         self._session: ClientSession | None = None
         self._schemas: dict[int, str] = {}
@@ -101,7 +103,7 @@ class RegistryClient:
 
     async def _ask(self, method: str, path: str, body: dict[str, str] | None = None) -> dict[str, Any]:
         if self._session is None:
-            self._session = ClientSession(auth=self._auth, timeout=self._timeout, headers={"Accept": _MEDIA_TYPE})
+            self._session = ClientSession(timeout=self._timeout, headers=self._headers)
         headers = {"Content-Type": _MEDIA_TYPE} if body else {}
         url = URL(self._base + path, encoded=True)
         try:

@@ -24,7 +24,7 @@ MEDIA_TYPES = (
     "application/vnd.schemaregistry+json",
     "application/json",
 )
-MAX_BODY_BYTES = 2_097_152  # a schema of the largest size allowed, escaped as JSON
+MAX_BODY_BYTES = 1_048_576  # a schema of the largest size allowed, escaped as JSON
 _BODY_TYPES = (*MEDIA_TYPES, "application/octet-stream")
 _ANY = ("*/*", "application/*", "")
 _log = structlog.get_logger(__name__)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from schemas.errors import RegistryUnavailableError
+from streams.gateway.registry_problems import invalid_schema
 from streams.gateway.registry_state import RegistryState
 from streams.job import TransientError
-from streams.ports import Message, TopicPartition
+from streams.ports import Message, RecordRefusedError, TopicPartition
 
 if TYPE_CHECKING:
     from streams.ports import LogReader, Publisher, Record
@@ -39,13 +40,24 @@ class RegistryLog:
         self._at = TopicPartition(topic, 0)
         self._next = 0
         self._reading = asyncio.Lock()
+        self._refreshing = asyncio.Lock()
+        self._begun = self._done = 0  # refreshes, counted
 
     async def refresh(self) -> None:
-        """Read on to what is now the end of the log.
+        """Read on to what is now the end of the log; who asks at the same time shares one look.
 
         Raises:
             RegistryUnavailableError: The log cannot be read, is missing or has more than one partition.
         """
+        asked = self._begun
+        async with self._refreshing:
+            if self._done > asked:  # begun and done since: it saw all that was there when we asked
+                return
+            self._begun += 1
+            await self._refresh()
+            self._done = self._begun
+
+    async def _refresh(self) -> None:
         try:
             ends = await self._reader.ends([self._topic])
             if ends.keys() != {self._at}:
@@ -60,10 +72,13 @@ class RegistryLog:
 
         Raises:
             RegistryUnavailableError: It was not acknowledged, or cannot be read back; it may or may not be stored.
+            RefusedError: It is too large for the topic (42201).
         """
         try:
             position = await self._publisher.publish(Message(self._topic, key, value, (), 0))
             await self._read_to(position.offset + 1)
+        except RecordRefusedError as error:
+            raise invalid_schema(str(error)) from error
         except TransientError as error:
             raise RegistryUnavailableError(f"the schema log does not take records: {error}") from error
 
