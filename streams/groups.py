@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from streams import history
 from streams.job import Group
 
 if TYPE_CHECKING:
@@ -42,6 +43,18 @@ def groups(catalogue: Catalogue) -> tuple[Group, ...]:
     for group in found:
         _check(group)
     return found
+
+
+def history_group(work: Work | None = None) -> Group:
+    """The group that keeps the history of jobs; ``work`` is its projection, where it is to be run."""
+    return Group(
+        name=history.GROUP,
+        source=history.TOPIC,
+        tiers=(),
+        partitions=history.PARTITIONS,
+        concurrency=2,
+        works={} if work is None else {history.CONTRACT_NAME: work},
+    )
 
 
 def _of_queue(queue: Queue, jobs: Sequence[Job]) -> Group:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 GROUP = "history"
 TOPIC = "job-status"
+PARTITIONS = 8
+CONTRACT_NAME = "job.status"
 
 _RANKS = ("pending", "processing", "retrying", "failed", "completed", "dead", "cancelled")
 _FINISHED = {"failed", "completed", "dead", "cancelled"}

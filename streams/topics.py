@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from streams import history
 from streams.core.headers import dlt_topic, tier_topic
-from streams.groups import groups
+from streams.groups import groups, history_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -28,7 +29,6 @@ _ROOM = (
     "2097152"  # bytes: a record that moves takes headers along, so a family's other topics hold more than its source
 )
 _COMPACTED = {"cleanup.policy": "compact"}
-_STATUS_PARTITIONS = 8
 _QUORUM = 3  # from so many replicas on, a write needs all but one
 
 
@@ -118,7 +118,7 @@ def wanted(catalogue: Catalogue, contracts: Iterable[Contract], replication_fact
     shared = {"min.insync.replicas": str(replication_factor - 1)} if replication_factor >= _QUORUM else {}
     bare = chain(
         (_event_topic(contract, catalogue) for contract in contracts if contract.kind == "event"),
-        chain.from_iterable(map(family, groups(catalogue))),
+        chain.from_iterable(map(family, (*groups(catalogue), history_group()))),
         _own(),
     )
     named = {
@@ -164,7 +164,7 @@ def _event_topic(contract: Contract, catalogue: Catalogue) -> Topic:
 
 def _own() -> tuple[Topic, ...]:
     return (
-        Topic(name="job-status", partitions=_STATUS_PARTITIONS, configs=_COMPACTED),
+        Topic(name="job-status", partitions=history.PARTITIONS, configs=_COMPACTED),
         Topic(name="_schemas", partitions=1, configs=_COMPACTED),
         Topic(name="keylane.dlt-state", partitions=1, configs=_COMPACTED),
     )

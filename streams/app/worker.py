@@ -1,0 +1,192 @@
+"""Wires a worker: one engine per consumer group, the projection of the history, and periodic work."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import os
+import random
+import socket
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from schemas.job_status.model import CONTRACT as JOB_STATUS
+from streams.adapters import sql
+from streams.adapters.kafka.batches import KafkaBatchWriter
+from streams.adapters.kafka.group import KafkaGroupConsumer
+from streams.adapters.mail import transport
+from streams.adapters.metrics import PrometheusMetrics
+from streams.app.connections import Connections, connections
+from streams.core.group import Limits
+from streams.engine.calls import Calls
+from streams.engine.engine import Engine, EngineOptions
+from streams.engine.family import Family
+from streams.engine.outbox import Outbox
+from streams.engine.periodic import run_periodics
+from streams.engine.runner import Runner
+from streams.engine.telemetry import Telemetry
+from streams.engine.tracker import Tracker
+from streams.event import Attributes, record_key, to_headers
+from streams.groups import CatalogueError, groups, history_group
+from streams.history import TOPIC as STATUS_TOPIC
+from streams.job import Group, Job
+from streams.ports import Message, Position, Services
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from schemas.contract import Contract
+    from streams.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A running worker."""
+
+    engines: dict[str, Engine]
+    metrics: PrometheusMetrics
+
+    @property
+    def ready(self) -> bool:
+        """Whether every group has taken over its partitions."""
+        return all(engine.ready.is_set() for engine in self.engines.values())
+
+    def stop(self) -> None:
+        """Drain, commit and end."""
+        for engine in self.engines.values():
+            engine.stop()
+
+
+def chosen_groups(settings: Settings, found: Connections, names: Sequence[str]) -> list[Group]:
+    """The groups to run, all of them where no names are given.
+
+    Raises:
+        CatalogueError: A name is no group's.
+    """
+    declared = [*groups(found.catalogue), history_group(sql.history_work(found.sql))]
+    known = {group.name: group for group in declared}
+    if unknown := set(names) - set(known):
+        raise CatalogueError(f"no consumer group {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
+    chosen = [known[name] for name in names] if names else declared
+    return [replace(group, tiers=tuple(delay * settings.tier_scale for delay in group.tiers)) for group in chosen]
+
+
+@contextlib.asynccontextmanager
+async def worker(settings: Settings, names: Sequence[str] = ()) -> AsyncIterator[tuple[Worker, asyncio.Future[Any]]]:
+    """A worker of these groups; the future ends when all of its engines have ended, or with the first error."""
+    async with contextlib.AsyncExitStack() as stack:
+        found = await stack.enter_async_context(connections(settings))
+        await sql.migrate(found.sql)
+        metrics = PrometheusMetrics()
+        services = _services(settings, found)
+        calls = Calls(os.cpu_count() or 1)
+        stack.callback(calls.close)
+        engines = {
+            group.name: await _engine(stack, settings, found, group, services, calls, metrics)
+            for group in chosen_groups(settings, found, names)
+        }
+        running = asyncio.ensure_future(_run_all(engines, found, services, metrics, periodics=not names))
+        made = Worker(engines, metrics)
+        try:
+            yield made, running
+        finally:
+            made.stop()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+async def _run_all(
+    engines: dict[str, Engine], found: Connections, services: Services, metrics: PrometheusMetrics, *, periodics: bool
+) -> None:
+    repeated = asyncio.create_task(run_periodics(found.catalogue.periodics if periodics else (), services, metrics))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for engine in engines.values():
+                group.create_task(engine.run())
+    finally:
+        repeated.cancel()
+        await asyncio.gather(repeated, return_exceptions=True)
+
+
+def _services(settings: Settings, found: Connections) -> Services:
+    async def emit(
+        contract: Contract, payload: Any, *, tenant: str, entity: str, event_id: str, topic: str | None = None
+    ) -> Position:
+        headers = to_headers(Attributes(id=event_id, type=contract.name, extensions={"tenant": tenant}))
+        value = await found.codec.encode(contract, payload)
+        return await found.publisher.publish(
+            Message(topic or contract.topic, record_key(tenant, entity), value, headers)
+        )
+
+    return Services(
+        emit=emit,
+        mail=transport(settings),
+        redis=found.redis,
+        sql=found.sql,
+        log_reader=found.reader,
+        options=found.catalogue.options,
+    )
+
+
+async def _engine(
+    stack: contextlib.AsyncExitStack,
+    settings: Settings,
+    found: Connections,
+    group: Group,
+    services: Services,
+    calls: Calls,
+    metrics: PrometheusMetrics,
+) -> Engine:
+    family = Family(group)
+    outbox = Outbox(found.publisher)
+    outbox.start()
+    stack.push_async_callback(outbox.stop)
+    writer = KafkaBatchWriter(found.kafka)
+    await writer.start()
+    stack.push_async_callback(writer.stop)
+    telemetry = Telemetry(group.name, metrics, outbox, _tracker(found, group, outbox), family.dlt)
+    return Engine(
+        family,
+        group.tiers,
+        _limits(settings, group),
+        EngineOptions(
+            commit_interval=settings.commit_interval,
+            drain_timeout=settings.drain_timeout,
+            stall_timeout=settings.stall_timeout,
+            aliases=settings.dlt_aliases,
+        ),
+        consumer=KafkaGroupConsumer(
+            found.kafka,
+            group=group.name,
+            topics=list(family.shelves),
+            session_timeout=settings.session_timeout,
+            rebalance_timeout=settings.rebalance_timeout,
+            instance=settings.instance_id and f"{settings.instance_id}-{group.name}",
+        ),
+        reader=found.reader,
+        writer=writer,
+        runner=Runner(group, found.codec, services, calls, telemetry, random.random, _version()),
+        telemetry=telemetry,
+    )
+
+
+def _tracker(found: Connections, group: Group, outbox: Outbox) -> Tracker | None:
+    if not any(isinstance(work, Job) for work in group.works.values()):
+        return None
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    return Tracker(found.codec, outbox, JOB_STATUS, topic=STATUS_TOPIC, queue=group.name, worker=name)
+
+
+def _limits(settings: Settings, group: Group) -> Limits:
+    batches = [work.batch for work in group.works.values() if work.batch is not None]
+    return Limits(
+        concurrency=group.concurrency,
+        records=settings.max_records,
+        bytes=settings.max_bytes,
+        batch=max((batch.size for batch in batches), default=1),
+        linger=min((batch.linger for batch in batches), default=0.0),
+    )
+
+
+def _version() -> str:
+    return importlib.metadata.version("keylane")
