@@ -1,7 +1,7 @@
 """The broker's jars: downloaded once per user from Maven coordinates, pinned and verified by SHA-256.
 
-``kafka.lock`` beside this file has one line per jar, ``group:artifact:version sha256``; ``python -m streams.dev.jars``
-resolves the coordinates below again and rewrites it.
+``kafka.lock`` beside this file has one line per jar, ``group:artifact:version sha256``. ``python -m streams.dev.jars
+fetch`` fills the cache; ``… pin`` resolves the coordinates below again and rewrites the file.
 
 Invariant: no jar is handed out whose digest is not the pinned one.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,5 +96,16 @@ def pin(cache: Path, lock: Path = LOCK) -> None:
     lock.write_text("".join(f"{coordinate} {_digest(_path(cache, coordinate))}\n" for coordinate in found))
 
 
+def main(task: str) -> None:
+    """Carry out ``fetch`` or ``pin``; a fault is one sentence and exit code 1."""
+    try:
+        if task == "pin":
+            pin(cache_dir())
+        else:
+            fetch(cache_dir(), print)
+    except StackError as error:
+        sys.exit(str(error))
+
+
 if __name__ == "__main__":
-    pin(cache_dir())
+    main(sys.argv[1])

@@ -76,7 +76,7 @@ class Stack:
             "redis": settings.redis_url,
             "postgres": settings.database_url,
         }
-        parts = [name for name, address in named.items() if address is None]
+        parts = [name for name, address in named.items() if not address]
         return cls(settings.data_dir, parts=parts, asked=asked, report=report)
 
     @property
