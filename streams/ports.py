@@ -351,8 +351,9 @@ class RouteSpec:
         path: As aiohttp writes it, for example ``/api/jobs/{id}``.
         build: Makes the handler, once, from what the gateway gives.
         body: The model of the JSON body.
+        query: The model of the query parameters.
         answer: The model of the successful answer.
-        statuses: What each status means; those from 400 up are answered as problems.
+        statuses: What each status means; those from 400 up are answered as problems, unless ``answers_errors``.
     """
 
     method: str
@@ -361,4 +362,6 @@ class RouteSpec:
     build: Callable[[Door], Callable[[web.Request], Awaitable[web.StreamResponse]]]
     statuses: Mapping[int, str]
     body: type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
     answer: type[BaseModel] | None = None
+    answers_errors: bool = False
