@@ -22,7 +22,7 @@ help: ## Show this list
 install: $(STAMP) ## Create .venv with the locked dependencies and keylane itself
 
 $(STAMP): requirements/dev.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit("keylane needs Python 3.11 or newer: make PYTHON=/path/to/python3" * (sys.version_info < (3, 11)))'
+	@$(PYTHON) -c 'import sys; sys.exit("keylane needs Python 3.11 or newer: make PYTHON=/path/to/python3" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.lock
 	$(BIN)/python -m pip install --quiet --no-index --no-deps --no-build-isolation --editable .
