@@ -1,4 +1,4 @@
-"""Finds the consumers of a package: one folder each, whose ``__init__.py`` holds the declarations.
+"""Finds the consumers of a package: one folder each, with the declarations in ``__init__.py`` and a ``samples.json``.
 
 A folder may declare ``JOB``, ``SUBSCRIPTION``, ``PERIODIC`` and ``ROUTE``, or tuples of them under the plural.
 Invariant: a folder that cannot be used is named; whether the parts fit together is ``streams.groups``' to say.
@@ -7,6 +7,7 @@ Invariant: a folder that cannot be used is named; whether the parts fit together
 from __future__ import annotations
 
 import importlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -29,6 +30,7 @@ class _Folder(NamedTuple):
     subscriptions: tuple[Subscription, ...]
     periodics: tuple[Periodic, ...]
     routes: tuple[RouteSpec, ...]
+    samples: tuple[Mapping[str, Any], ...]
 
 
 def gather(package: str, queues: tuple[Queue, ...], options: Mapping[str, Any]) -> Catalogue:
@@ -45,6 +47,7 @@ def gather(package: str, queues: tuple[Queue, ...], options: Mapping[str, Any]) 
         periodics=tuple(one for folder in folders for one in folder.periodics),
         routes=tuple(route for folder in folders for route in folder.routes),
         options=options,
+        samples=tuple(sample for folder in folders for sample in folder.samples),
     )
 
 
@@ -57,15 +60,17 @@ def _load(package: str, name: str) -> _Folder:
     path = f"{package}/{name}"
     try:
         module = importlib.import_module(f"{package}.{name}")
+        samples = json.loads((Path(str(module.__file__)).parent / "samples.json").read_text())
     except Exception as error:
-        raise BrokenConsumerError(f"{path}: cannot be imported: {type(error).__name__}: {error}") from error
+        raise BrokenConsumerError(f"{path}: cannot be loaded: {type(error).__name__}: {error}") from error
     folder = _Folder(
         _declared(path, module, "JOB", Job),
         _declared(path, module, "SUBSCRIPTION", Subscription),
         _declared(path, module, "PERIODIC", Periodic),
         _declared(path, module, "ROUTE", RouteSpec),
+        tuple(samples),
     )
-    if not any(folder):
+    if not any(folder[:-1]):
         raise BrokenConsumerError(f"{path}: __init__.py declares no JOB, SUBSCRIPTION, PERIODIC or ROUTES")
     return folder
 

@@ -154,6 +154,7 @@ class Catalogue:
     Attributes:
         routes: Further HTTP routes of consumers: ``streams.ports.RouteSpec`` objects, served by the gateway.
         options: What consumers want from the settings; handlers find it as ``ctx.services.options``.
+        samples: Example records with ``type``, ``tenant``, ``entity`` and ``data``, as ``keylane publish`` reads them.
     """
 
     queues: tuple[Queue, ...] = ()
@@ -162,4 +163,5 @@ class Catalogue:
     periodics: tuple[Periodic, ...] = ()
     routes: tuple[Any, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    samples: tuple[Mapping[str, Any], ...] = ()
     event_partitions: int = 8

@@ -12,6 +12,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
+import structlog
 from aiohttp import web
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -20,12 +21,16 @@ from consumers.signin.limit import subject_of, window
 from schemas.fields import Line, PayloadModel
 from schemas.notification_signin.model import CONTRACT, Signin
 from streams.adapters.redis import RedisAwayError, Verdict
-from streams.ports import ProblemError, RouteSpec
+from streams.job import TransientError
+from streams.ports import ProblemError, RecordRefusedError, RouteSpec
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from streams.ports import Accepted, Door
+    from streams.adapters.redis import Admission, SlidingWindow
+    from streams.ports import Door
+
+_LOG = structlog.get_logger(__name__)
 
 DEFAULT_TENANT = "default"
 KNOWN_FOR = 48 * 3600.0  # seconds a job id is refused as a duplicate
@@ -72,30 +77,37 @@ def _post(door: Door) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     return post
 
 
-async def _accept(door: Door, body: SigninRequest, job_id: str) -> Accepted:
+async def _accept(door: Door, body: SigninRequest, job_id: str) -> None:
     signin = Signin.model_validate(body.model_dump(exclude=_OWN_FIELDS))
     limit = window(door.redis, door.options)
     subject, token = subject_of(body.tenant, signin), uuid4().hex
     try:
-        admission = await limit.reserve(subject, job_id, token=token, seconds=KNOWN_FOR)
-        _refuse(admission.verdict, admission.retry_after, job_id)
-        try:
-            return await door.submit_job(CONTRACT, signin, tenant=body.tenant, job_id=job_id)
-        except ProblemError as problem:
-            await limit.give_back(subject, job_id, token=token)
-            raise _internal("The broker did not acknowledge the job", job_id) from problem
+        _refuse(await limit.reserve(subject, job_id, token=token, seconds=KNOWN_FOR), job_id)
     except RedisAwayError as error:
         raise _internal("The limit of sign-in e-mails cannot be checked", job_id) from error
+    try:
+        await door.submit_job(CONTRACT, signin, tenant=body.tenant, job_id=job_id)
+    except (ProblemError, RecordRefusedError, TransientError) as error:
+        await _give_back(limit, subject, job_id, token)
+        raise _internal("The broker did not acknowledge the job", job_id) from error
 
 
-def _refuse(verdict: Verdict, retry_after: float, job_id: str) -> None:
-    if verdict is Verdict.DUPLICATE:
+async def _give_back(limit: SlidingWindow, subject: str, job_id: str, token: str) -> None:
+    try:
+        await limit.give_back(subject, job_id, token=token)
+    except RedisAwayError as error:
+        # The broker's failure is what the client has to know; the place is free again within the hour.
+        _LOG.warning("place_not_given_back", job=job_id, error=str(error))
+
+
+def _refuse(admission: Admission, job_id: str) -> None:
+    if admission.verdict is Verdict.DUPLICATE:
         raise ProblemError("duplicate", f"A job with this id was accepted before; see /api/jobs/{job_id}.")
-    if verdict is Verdict.FULL:
+    if admission.verdict is Verdict.FULL:
         raise ProblemError(
             "rate-limited",
             "This user has had the sign-in e-mails of an hour; the job is not accepted.",
-            retry_after=max(1, ceil(retry_after)),
+            retry_after=max(1, ceil(admission.retry_after)),
             extra={"job_id": job_id},
         )
 

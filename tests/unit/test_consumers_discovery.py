@@ -42,6 +42,7 @@ def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
             folder = tmp_path / "deployment" / name
             folder.mkdir(exist_ok=True, parents=True)
             (folder / "__init__.py").write_text(source)
+            (folder / "samples.json").write_text('[{"type": "a sample"}]')
         importlib.invalidate_caches()
         return gather("deployment", (Queue(name="emails"),), {})
 
@@ -79,13 +80,14 @@ def test_a_new_folder_is_a_new_consumer(deployment: Callable[..., Catalogue]) ->
     assert [job.queue for job in found.jobs] == ["emails"]
     assert [one.name for one in found.subscriptions] == ["watcher"]
     assert [one.name for one in found.periodics] == ["watcher-a", "watcher-b"]
+    assert found.samples == ({"type": "a sample"}, {"type": "a sample"})
 
 
 @pytest.mark.parametrize(
     ("source", "complaint"),
     [
-        ("import no_such_thing", "cannot be imported: ModuleNotFoundError: No module named 'no_such_thing'"),
-        ("def broken(:", "cannot be imported: SyntaxError"),
+        ("import no_such_thing", "cannot be loaded: ModuleNotFoundError: No module named 'no_such_thing'"),
+        ("def broken(:", "cannot be loaded: SyntaxError"),
         ("", "declares no JOB, SUBSCRIPTION, PERIODIC or ROUTES"),
         ("JOB = 'sign-in'", "JOB(S) must be of Job, got str"),
         ("ROUTES = ('GET /',)", "ROUTE(S) must be of RouteSpec, got str"),
@@ -96,6 +98,13 @@ def test_a_broken_folder_is_named(deployment: Callable[..., Catalogue], source: 
         deployment(fine=JOB, sick=source)
     assert str(error.value).startswith("deployment/sick: ")
     assert complaint in str(error.value)
+
+
+def test_a_consumer_without_samples_is_named(deployment: Callable[..., Catalogue], tmp_path: Path) -> None:
+    deployment(fine=JOB)
+    (tmp_path / "deployment/fine/samples.json").unlink()
+    with pytest.raises(BrokenConsumerError, match=r"deployment/fine: cannot be loaded: FileNotFoundError: .*samples"):
+        gather("deployment", (), {})
 
 
 def test_the_parts_of_this_deployment_fit_together() -> None:
