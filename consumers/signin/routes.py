@@ -21,6 +21,7 @@ from consumers.signin.limit import subject_of, window
 from schemas.fields import Line, PayloadModel
 from schemas.notification_signin.model import CONTRACT, Signin
 from streams.adapters.redis import RedisAwayError, Verdict
+from streams.gateway.models import JobView
 from streams.job import TransientError
 from streams.ports import ProblemError, RecordRefusedError, RouteSpec
 
@@ -121,7 +122,7 @@ def _get(door: Door) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def get(request: web.Request) -> web.StreamResponse:
         job: dict[str, Any] | None = await door.job(request.match_info["id"])
         if job is None:
-            raise ProblemError("not-found", "There is no job with this id.")
+            raise ProblemError("not-found", "No job has this id.")
         return web.json_response(job)
 
     return get
@@ -137,6 +138,8 @@ ROUTES = (
             202: "The broker has the job.",
             400: "The body does not fit; the places are named.",
             409: "A job with this id was accepted within the last 48 hours.",
+            413: "The body is too large.",
+            415: "The body is not JSON.",
             429: "The user has had the e-mails of an hour; Retry-After says when there is room again.",
             500: "The broker or the limiter is away; nothing was sent, the request may be repeated.",
         },
@@ -148,6 +151,11 @@ ROUTES = (
         path="/api/jobs/{id}",
         summary="Look at a job",
         build=_get,
-        statuses={200: "Where the job stands.", 404: "There is no such job."},
+        statuses={
+            200: "The job as far as it is known.",
+            404: "No job has this id.",
+            503: "The history is away or too far behind to know.",
+        },
+        answer=JobView,
     ),
 )
