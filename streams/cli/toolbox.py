@@ -1,0 +1,91 @@
+"""Ready-made objects for commands that run once, from the settings; closed when the command ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import socket
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from schemas.catalogue import contracts
+from schemas.codec import Codec
+from schemas.registry import RegistryClient
+from streams.adapters.kafka.options import client_options
+from streams.adapters.kafka.publisher import KafkaPublisher
+from streams.adapters.kafka.reader import KafkaLogReader
+from streams.catalogue import load_catalogue
+from streams.deadletters.entry import families
+from streams.deadletters.operation import Operations
+from streams.deadletters.reading import DeadLetters
+from streams.deadletters.writing import Clock
+from streams.groups import groups
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from streams.settings import Settings
+
+
+@asynccontextmanager
+async def publisher(settings: Settings) -> AsyncIterator[KafkaPublisher]:
+    """A connected publisher.
+
+    Raises:
+        TransientError: No broker can be reached.
+    """
+    found = KafkaPublisher(client_options(settings))
+    try:
+        await found.start()
+        yield found
+    finally:
+        await found.stop()
+
+
+@asynccontextmanager
+async def codec(settings: Settings) -> AsyncIterator[Codec]:
+    """A codec over all contracts, with the registry of the settings (else the gateway's)."""
+    registry = RegistryClient(registry_url(settings))
+    try:
+        yield Codec(registry, contracts(), max_bytes=settings.max_body_bytes)
+    finally:
+        await registry.close()
+
+
+def registry_url(settings: Settings) -> str:
+    """Where the schema registry is."""
+    return settings.schema_registry_url or f"http://{settings.gateway_host}:{settings.gateway_port}/registry"
+
+
+def dead_letters(settings: Settings) -> DeadLetters:
+    """The dead letters of all groups this deployment declares.
+
+    Raises:
+        CatalogueError: The declarations cannot be loaded.
+    """
+    declared = families(groups(load_catalogue(settings)))
+    return DeadLetters(KafkaLogReader(client_options(settings)), declared, max_replays=settings.max_replays)
+
+
+@asynccontextmanager
+async def operations(settings: Settings) -> AsyncIterator[Operations]:
+    """What carries out replays and discards.
+
+    Raises:
+        CatalogueError: The declarations cannot be loaded.
+        TransientError: No broker can be reached.
+    """
+    letters = dead_letters(settings)
+    async with publisher(settings) as found:
+        yield Operations(letters, found, Clock(time.time, time.monotonic, asyncio.sleep), by=_operator())
+
+
+def _operator() -> str:
+    """Who runs the command: user, host and process."""
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user need not have a name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}:{os.getpid()}"
