@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from schemas.errors import RegistryUnavailableError, UndecodableError
+from streams.app import tools
 from streams.cli import dlt_view as view
-from streams.cli import toolbox
 from streams.cli.dlt_operate import MISTAKES, Request, operate
 from streams.cli.dlt_options import filtered
 from streams.cli.mistakes import explained
@@ -63,7 +63,7 @@ def ls(
 
 
 async def _entries(settings: Settings, filters: Filters, limit: int) -> list[Entry]:
-    letters = toolbox.dead_letters(settings)
+    letters = tools.dead_letters(settings)
     found: list[Entry] = []
     async for entry in letters.entries(filters, await letters.ledger()):
         found.append(entry)
@@ -100,7 +100,7 @@ async def _shown(settings: Settings, ref: str) -> tuple[Entry, Standing, str]:
     place = parse_ref(ref)
     if place is None:
         raise DeadLetterError(f"{ref}: must be <topic>/<partition>/<offset>")
-    letters = toolbox.dead_letters(settings)
+    letters = tools.dead_letters(settings)
     ledger = await letters.ledger()
     entry = await letters.entry(*place, ledger)
     return entry, ledger.standing(*place), await _payload(settings, entry.record.value)
@@ -109,7 +109,7 @@ async def _shown(settings: Settings, ref: str) -> tuple[Entry, Standing, str]:
 async def _payload(settings: Settings, value: bytes | None) -> str:
     if value is None:
         return "null"
-    async with toolbox.codec(settings) as codec:
+    async with tools.codec(settings) as codec:
         try:
             await codec.load(value)
             decoded = codec.decode_now(value)

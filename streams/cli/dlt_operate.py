@@ -12,8 +12,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from streams.app import tools
 from streams.cli import dlt_view as view
-from streams.cli import toolbox
 from streams.cli.mistakes import explained
 from streams.deadletters.entry import Filters, format_ref
 from streams.deadletters.reading import DeadLetterError
@@ -61,7 +61,7 @@ def operate(request: Request, filters: Callable[[], Filters]) -> None:
 
 
 async def _operate(settings: Settings, request: Request, filters: Filters) -> int:
-    async with toolbox.operations(settings) as operations:
+    async with tools.operations(settings) as operations:
         if request.resume is not None:
             return await _resume(operations, request, request.resume, filters)
         draft = await operations.draft(request.kind, filters, request.limit)

@@ -19,8 +19,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from schemas.catalogue import contracts
 from schemas.errors import RegistryUnavailableError, SchemaRefusedError
+from streams.app import tools
+from streams.app.connections import registry_url
 from streams.catalogue import load_catalogue
-from streams.cli import toolbox
 from streams.cli.mistakes import explained
 from streams.core.jsonfeed import JsonFeed
 from streams.dev.addresses import attach
@@ -89,7 +90,7 @@ def _opened(file: str, stack: ExitStack) -> BinaryIO:
 
 async def _publish(settings: Settings, source: BinaryIO, *, skip_bad: bool) -> Report:
     on_bad = _print_bad if skip_bad else _ignore
-    async with toolbox.codec(settings) as codec, toolbox.publisher(settings) as publisher:
+    async with tools.codec(settings) as codec, tools.publisher(settings) as publisher:
         encoder = RecordEncoder(codec, contracts(), load_catalogue(settings).jobs, lambda: uuid.uuid4().hex)
         run = Publication(encoder, publisher, skip_bad=skip_bad, on_bad=on_bad)
         try:
@@ -97,7 +98,7 @@ async def _publish(settings: Settings, source: BinaryIO, *, skip_bad: bool) -> R
                 bar = progress.add_task("publish", total=_size(source))
                 return await run.run(_values(source, settings, lambda read: progress.advance(bar, read)))
         except RegistryUnavailableError as error:
-            where = toolbox.registry_url(settings)
+            where = registry_url(settings)
             raise PublishError(
                 f"no schema registry at {where}: {error}; start 'keylane gateway', or set KEYLANE_SCHEMA_REGISTRY_URL"
             ) from error

@@ -1,4 +1,4 @@
-"""Ready-made objects for commands that run once, from the settings; closed when the command ends."""
+"""Wires what commands need that run once: no more than each of them uses, closed when the command ends."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from schemas.registry import RegistryClient
 from streams.adapters.kafka.options import client_options
 from streams.adapters.kafka.publisher import KafkaPublisher
 from streams.adapters.kafka.reader import KafkaLogReader
+from streams.app.connections import registry_url
 from streams.catalogue import load_catalogue
 from streams.deadletters.entry import families
 from streams.deadletters.operation import Operations
@@ -52,11 +53,6 @@ async def codec(settings: Settings) -> AsyncIterator[Codec]:
         yield Codec(registry, contracts(), max_bytes=settings.max_body_bytes)
     finally:
         await registry.close()
-
-
-def registry_url(settings: Settings) -> str:
-    """Where the schema registry is."""
-    return settings.schema_registry_url or f"http://{settings.gateway_host}:{settings.gateway_port}/registry"
 
 
 def dead_letters(settings: Settings) -> DeadLetters:
