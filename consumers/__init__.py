@@ -5,10 +5,12 @@ A new job or event handler is one new folder; nothing else names it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from consumers.discovery import gather
 from consumers.queues import QUEUES
+from consumers.samples import sample_load
 
 if TYPE_CHECKING:
     from streams.job import Catalogue
@@ -21,4 +23,5 @@ def discover(settings: Settings) -> Catalogue:
     Raises:
         BrokenConsumerError: A folder cannot be loaded; the message names it.
     """
-    return gather("consumers", QUEUES, {"signin_mails_per_hour": settings.signin_mails_per_hour})
+    found = gather("consumers", QUEUES, {"signin_mails_per_hour": settings.signin_mails_per_hour})
+    return replace(found, samples=sample_load)

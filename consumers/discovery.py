@@ -30,7 +30,7 @@ class _Folder(NamedTuple):
     subscriptions: tuple[Subscription, ...]
     periodics: tuple[Periodic, ...]
     routes: tuple[RouteSpec, ...]
-    samples: tuple[Mapping[str, Any], ...]
+    examples: tuple[Mapping[str, Any], ...]
 
 
 def gather(package: str, queues: tuple[Queue, ...], options: Mapping[str, Any]) -> Catalogue:
@@ -47,7 +47,7 @@ def gather(package: str, queues: tuple[Queue, ...], options: Mapping[str, Any]) 
         periodics=tuple(one for folder in folders for one in folder.periodics),
         routes=tuple(route for folder in folders for route in folder.routes),
         options=options,
-        samples=tuple(sample for folder in folders for sample in folder.samples),
+        examples=tuple(example for folder in folders for example in folder.examples),
     )
 
 
@@ -60,7 +60,7 @@ def _load(package: str, name: str) -> _Folder:
     path = f"{package}/{name}"
     try:
         module = importlib.import_module(f"{package}.{name}")
-        samples = json.loads((Path(str(module.__file__)).parent / "samples.json").read_text())
+        examples = json.loads((Path(str(module.__file__)).parent / "samples.json").read_text())
     except Exception as error:
         raise BrokenConsumerError(f"{path}: cannot be loaded: {type(error).__name__}: {error}") from error
     folder = _Folder(
@@ -68,7 +68,7 @@ def _load(package: str, name: str) -> _Folder:
         _declared(path, module, "SUBSCRIPTION", Subscription),
         _declared(path, module, "PERIODIC", Periodic),
         _declared(path, module, "ROUTE", RouteSpec),
-        tuple(samples),
+        tuple(examples),
     )
     if not any(folder[:-1]):
         raise BrokenConsumerError(f"{path}: __init__.py declares no JOB, SUBSCRIPTION, PERIODIC or ROUTES")

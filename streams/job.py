@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from streams.core.retry import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from schemas.contract import Contract
 
@@ -147,6 +147,10 @@ class Group:
     ignore_unknown: bool = False
 
 
+def _no_samples(_seed: int, _count: int) -> Iterable[Any]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
     """All that a deployment declares, as ``consumers:discover`` returns it.
@@ -154,7 +158,9 @@ class Catalogue:
     Attributes:
         routes: Further HTTP routes of consumers: ``streams.ports.RouteSpec`` objects, served by the gateway.
         options: What consumers want from the settings; handlers find it as ``ctx.services.options``.
-        samples: Example records with ``type``, ``tenant``, ``entity`` and ``data``, as ``keylane publish`` reads them.
+        examples: Example records with ``type``, ``tenant``, ``entity`` and ``data``, as ``keylane publish`` reads them.
+        samples: ``samples(seed, count)`` yields records for demonstrations, each with ``contract``, ``payload``,
+            ``tenant`` and ``entity``.
     """
 
     queues: tuple[Queue, ...] = ()
@@ -163,5 +169,6 @@ class Catalogue:
     periodics: tuple[Periodic, ...] = ()
     routes: tuple[Any, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
-    samples: tuple[Mapping[str, Any], ...] = ()
+    examples: tuple[Mapping[str, Any], ...] = ()
+    samples: Callable[[int, int], Iterable[Any]] = _no_samples
     event_partitions: int = 8

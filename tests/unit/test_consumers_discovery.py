@@ -80,7 +80,7 @@ def test_a_new_folder_is_a_new_consumer(deployment: Callable[..., Catalogue]) ->
     assert [job.queue for job in found.jobs] == ["emails"]
     assert [one.name for one in found.subscriptions] == ["watcher"]
     assert [one.name for one in found.periodics] == ["watcher-a", "watcher-b"]
-    assert found.samples == ({"type": "a sample"}, {"type": "a sample"})
+    assert found.examples == ({"type": "a sample"}, {"type": "a sample"})
 
 
 @pytest.mark.parametrize(
