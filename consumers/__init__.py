@@ -24,4 +24,4 @@ def discover(settings: Settings) -> Catalogue:
         BrokenConsumerError: A folder cannot be loaded; the message names it.
     """
     found = gather("consumers", QUEUES, {"signin_mails_per_hour": settings.signin_mails_per_hour})
-    return replace(found, samples=sample_load)
+    return replace(found, sample_load=sample_load)

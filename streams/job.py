@@ -147,10 +147,6 @@ class Group:
     ignore_unknown: bool = False
 
 
-def _no_samples(_seed: int, _count: int) -> Iterable[Any]:
-    return ()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
     """All that a deployment declares, as ``consumers:discover`` returns it.
@@ -159,8 +155,8 @@ class Catalogue:
         routes: Further HTTP routes of consumers: ``streams.ports.RouteSpec`` objects, served by the gateway.
         options: What consumers want from the settings; handlers find it as ``ctx.services.options``.
         examples: Example records with ``type``, ``tenant``, ``entity`` and ``data``, as ``keylane publish`` reads them.
-        samples: ``samples(seed, count)`` yields records for demonstrations, each with ``contract``, ``payload``,
-            ``tenant`` and ``entity``.
+        sample_load: ``sample_load(seed, count)`` yields records for demonstrations, each with ``contract``,
+            ``payload``, ``tenant`` and ``entity``.
     """
 
     queues: tuple[Queue, ...] = ()
@@ -170,5 +166,5 @@ class Catalogue:
     routes: tuple[Any, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     examples: tuple[Mapping[str, Any], ...] = ()
-    samples: Callable[[int, int], Iterable[Any]] = _no_samples
+    sample_load: Callable[[int, int], Iterable[Any]] | None = None
     event_partitions: int = 8
