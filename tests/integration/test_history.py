@@ -109,9 +109,7 @@ async def test_the_projection_stores_what_the_statuses_say(engine: AsyncEngine, 
 
 
 @hypothesis(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    choices=st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=6), min_size=1, max_size=5), seed=st.integers()
-)
+@given(choices=st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=6), min_size=1, max_size=5))
 async def test_sql_merges_as_the_model_does(
     engine: AsyncEngine, unique: Callable[[str], str], choices: list[list[int]]
 ) -> None:

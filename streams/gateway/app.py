@@ -1,0 +1,133 @@
+"""Puts the gateway's routes together: its own, those of consumers, the registry's, and the pages that describe them.
+
+Invariant: what is served under a ``RouteSpec`` is what ``/openapi.json`` describes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from aiohttp import web
+
+from streams.gateway.deadletters import DeadLetterRoutes
+from streams.gateway.documented import event_bodies, job_bodies
+from streams.gateway.door import GatewayDoor
+from streams.gateway.events import EventRoutes
+from streams.gateway.health import Health
+from streams.gateway.intake import LIMIT, PATIENCE, Intake
+from streams.gateway.jobs import JobRoutes
+from streams.gateway.lookup import PATIENCE as LOOKUP_PATIENCE
+from streams.gateway.lookup import Lookup
+from streams.gateway.middleware import Around
+from streams.gateway.openapi import document
+from streams.gateway.pages import Pages
+from streams.gateway.problems import Problems
+from streams.gateway.submission import Submission
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redis.asyncio import Redis
+
+    from schemas.codec import Codec
+    from schemas.contract import Contract
+    from streams.deadletters.reading import DeadLetters
+    from streams.gateway.health import HealthCheck
+    from streams.job import Catalogue
+    from streams.metrics import Metrics
+    from streams.ports import JobHistory, Progress, Publisher, RouteSpec
+
+HEALTH = web.AppKey("health", Health)
+"""The application's ``Health``: whoever runs the application sets ``started`` and ``stopping``."""
+
+RUNNER = {"auto_decompress": False, "access_log": None}
+"""Options of ``aiohttp.web.AppRunner``: packed bodies are refused, not unpacked; the access log is our own."""
+
+
+class ShownMetrics(Protocol):
+    """Metrics that can be shown."""
+
+    content_type: str
+
+    def text(self) -> bytes:
+        """All of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the gateway is made of.
+
+    Attributes:
+        shown: What ``/metrics`` answers; usually the same object as ``metrics``.
+        registry: The schema registry's sub-application, served under ``/registry``.
+        base_url: Where clients reach the gateway; starts the types of problems.
+        unacknowledged: Records that may wait for the broker at once.
+        patience: Seconds a record may wait for it.
+        lookup_patience: Seconds a look at a job may wait for the history.
+    """
+
+    publisher: Publisher
+    codec: Codec
+    contracts: Sequence[Contract]
+    catalogue: Catalogue
+    history: JobHistory
+    progress: Progress
+    letters: DeadLetters
+    redis: Redis
+    metrics: Metrics
+    shown: ShownMetrics
+    base_url: str
+    version: str
+    max_body_bytes: int
+    registry: web.Application | None = None
+    checks: Sequence[HealthCheck] = ()
+    unacknowledged: int = LIMIT
+    patience: float = PATIENCE
+    lookup_patience: float = LOOKUP_PATIENCE
+
+
+def create_app(parts: Parts) -> web.Application:
+    """The gateway as an application, ready to be run."""
+    around = Around(Problems(parts.base_url), parts.metrics, secure=parts.base_url.startswith("https:"))
+    app = web.Application(middlewares=[around.middleware], client_max_size=parts.max_body_bytes)
+    app.on_response_prepare.append(around.prepare)
+    intake = Intake(parts.publisher, parts.codec, parts.metrics, limit=parts.unacknowledged, patience=parts.patience)
+    jobs = {job.type: job for job in parts.catalogue.jobs}
+    submission = Submission(intake, jobs, parts.metrics)
+    lookup = Lookup(parts.history, parts.progress, patience=parts.lookup_patience)
+    app[HEALTH] = Health(parts.checks, parts.version)
+    events = {contract.name: contract for contract in parts.contracts if contract.kind == "event"}
+    examples = {example["type"]: example for example in reversed(parts.catalogue.examples)}
+    specs = (
+        *JobRoutes(jobs, submission, lookup).specs(job_bodies([job.contract for job in jobs.values()], examples)),
+        *EventRoutes(events, intake, parts.metrics).specs(event_bodies(events.values(), examples)),
+        *DeadLetterRoutes(parts.letters).specs(),
+        *parts.catalogue.routes,
+        *app[HEALTH].specs(),
+    )
+    _serve(app, specs, GatewayDoor(submission, lookup, parts.redis, parts.catalogue.options))
+    _serve_pages(app, specs, parts)
+
+    async def close(_app: web.Application) -> None:
+        await submission.close()
+
+    app.on_cleanup.append(close)
+    return app
+
+
+def _serve(app: web.Application, specs: Sequence[RouteSpec], door: GatewayDoor) -> None:
+    for spec in specs:
+        app.router.add_route(spec.method, spec.path, spec.build(door))
+
+
+def _serve_pages(app: web.Application, specs: Sequence[RouteSpec], parts: Parts) -> None:
+    api = document(specs, title="keylane gateway", version=parts.version, server=parts.base_url)
+    app.add_routes(Pages(api).routes())
+
+    async def metrics(_request: web.Request) -> web.StreamResponse:
+        return web.Response(body=parts.shown.text(), headers={"Content-Type": parts.shown.content_type})
+
+    app.add_routes([web.get("/metrics", metrics), web.get("/api/v1/metrics", metrics)])
+    if parts.registry is not None:
+        app.add_subapp("/registry", parts.registry)

@@ -1,0 +1,113 @@
+"""Reads JSON bodies from strangers: size, media type, encoding and nesting are checked before anybody looks inside.
+
+Invariant: what ``parse`` returns is plain JSON (no NaN, no repeated names), at most ``DEEPEST`` levels deep.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from schemas.contract import problems
+from streams.ports import ProblemError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aiohttp import web
+
+JSON = "application/json"
+DEEPEST = 32
+_PATIENCE = 30.0  # seconds for a whole body
+_M = TypeVar("_M", bound=BaseModel)
+
+
+async def read(request: web.Request, media_types: Sequence[str] = (JSON,)) -> Any:
+    """The JSON body of a request.
+
+    Raises:
+        ProblemError: It is of another media type, too slow, not JSON or too deep.
+        web.HTTPRequestEntityTooLarge: It is too long.
+    """
+    _check_type(request, media_types)
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            return parse(await request.read())
+    except TimeoutError:
+        raise ProblemError("request-timeout", f"The body did not arrive within {_PATIENCE:.0f} s.") from None
+
+
+def parse(text: bytes) -> Any:
+    """The value a JSON text holds.
+
+    Raises:
+        ProblemError: It is not JSON in UTF-8, names a member twice, or is too deep.
+    """
+    try:
+        value = json.loads(text.decode(), parse_constant=_refuse_constant, object_pairs_hook=_refuse_twins)
+    except UnicodeDecodeError:
+        raise ProblemError("malformed-json", "The body is not UTF-8.") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise ProblemError("malformed-json", f"The body is not JSON: {error.msg} at {where}.") from None
+    except ValueError as error:
+        raise ProblemError("malformed-json", f"The body is not JSON: {error}.") from None
+    except RecursionError:
+        raise _too_deep() from None
+    _check_depth(value)
+    return value
+
+
+def fitted(model: type[_M], value: Any) -> _M:
+    """The value as a model.
+
+    Raises:
+        ProblemError: It does not fit.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise ProblemError("invalid-request", "The body does not fit.", errors=problems(error)) from None
+
+
+def _check_type(request: web.Request, media_types: Sequence[str]) -> None:
+    if request.content_type not in media_types:
+        raise ProblemError("unsupported-media-type", f"Send the body as {' or '.join(media_types)}.")
+    if (request.charset or "utf-8").lower() not in {"utf-8", "utf8"}:
+        raise ProblemError("unsupported-media-type", "Send the body in UTF-8.")
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise ProblemError("unsupported-media-type", "Send the body without a Content-Encoding.")
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [child for each in level for child in _children(each)]
+        if not level:
+            return
+    if any(isinstance(each, dict | list) for each in level):
+        raise _too_deep()
+
+
+def _children(value: Any) -> Sequence[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else ()
+
+
+def _too_deep() -> ProblemError:
+    return ProblemError("malformed-json", f"The body is nested more than {DEEPEST} levels deep.")
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object names a member twice")
+    return found

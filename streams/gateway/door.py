@@ -1,0 +1,54 @@
+"""What consumers' own routes may use: the gateway's abilities behind the ``Door`` port."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from streams.gateway import body
+from streams.gateway.jobs import view
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiohttp import web
+    from redis.asyncio import Redis
+
+    from schemas.contract import Contract
+    from streams.gateway.lookup import Lookup
+    from streams.gateway.submission import Submission
+    from streams.ports import Accepted
+
+
+class GatewayDoor:
+    """The ``Door`` port."""
+
+    def __init__(self, submission: Submission, lookup: Lookup, redis: Redis, options: Mapping[str, Any]) -> None:
+        self._submission = submission
+        self._lookup = lookup
+        self._redis = redis
+        self._options = options
+
+    @property
+    def redis(self) -> Redis:
+        """For limits and duplicates."""
+        return self._redis
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The catalogue's."""
+        return self._options
+
+    async def payload(self, request: web.Request, contract: Contract) -> Any:
+        """See ``streams.ports.Door.payload``."""
+        return contract.from_value(await body.read(request))
+
+    async def submit_job(
+        self, contract: Contract, payload: Any, *, tenant: str, entity: str | None = None, job_id: str | None = None
+    ) -> Accepted:
+        """See ``streams.ports.Door.submit_job``."""
+        return await self._submission.submit(contract.name, payload, tenant=tenant, entity=entity, job_id=job_id)
+
+    async def job(self, job_id: str) -> dict[str, Any] | None:
+        """See ``streams.ports.Door.job``."""
+        found = await self._lookup.find(job_id)
+        return None if found is None else view(found).model_dump(mode="json")

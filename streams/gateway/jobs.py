@@ -1,0 +1,149 @@
+"""``/api/v1/jobs``: submit a job, look at one."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from schemas.contract import InvalidPayloadError
+from streams.gateway import body
+from streams.gateway.intake import rfc3339
+from streams.gateway.models import JobAccepted, JobRequest, JobView
+from streams.gateway.problems import prefixed
+from streams.gateway.submission import LOCATION
+from streams.ports import ProblemError, RouteSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import BaseModel
+
+    from schemas.contract import Contract
+    from streams.gateway.lookup import Lookup
+    from streams.gateway.submission import Submission
+    from streams.history import JobRow
+    from streams.job import Job
+
+
+class JobRoutes:
+    """The routes of jobs; ``jobs`` by type."""
+
+    def __init__(self, jobs: Mapping[str, Job], submission: Submission, lookup: Lookup) -> None:
+        self._jobs = jobs
+        self._submission = submission
+        self._lookup = lookup
+
+    def specs(self, documented: type[BaseModel]) -> tuple[RouteSpec, ...]:
+        """The routes; ``documented`` describes the bodies of all job types."""
+        return (
+            RouteSpec(
+                method="POST",
+                path="/api/v1/jobs",
+                summary="Submit a job",
+                build=lambda _: self.post,
+                body=documented,
+                answer=JobAccepted,
+                statuses={
+                    202: "The broker has acknowledged the job.",
+                    400: "The body does not fit, or the type is not known.",
+                    413: "The body is too large.",
+                    415: "The body is not JSON.",
+                    503: "The broker does not acknowledge, or too much is waiting.",
+                },
+            ),
+            RouteSpec(
+                method="GET",
+                path=LOCATION + "{id}",
+                summary="Look at a job",
+                build=lambda _: self.get,
+                answer=JobView,
+                statuses={
+                    200: "The job as far as it is known.",
+                    404: "No job has this id.",
+                    503: "The history is away or too far behind to know.",
+                },
+            ),
+        )
+
+    async def post(self, request: web.Request) -> web.StreamResponse:
+        """Submit a job."""
+        asked = body.fitted(JobRequest, await body.read(request))
+        job = self._jobs.get(asked.type)
+        if job is None:
+            raise unknown_type(asked.type, self._jobs)
+        payload = fitting(job.contract, asked.payload, "/payload")
+        accepted = await self._submission.submit(
+            asked.type, payload, tenant=asked.tenant, entity=asked.key, job_id=asked.id
+        )
+        answer = JobAccepted(id=accepted.id, location=accepted.location, **accepted.position._asdict())
+        return json_answer(answer, HTTPStatus.ACCEPTED, {"Location": accepted.location})
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """Look at a job."""
+        found = await self._lookup.find(request.match_info["id"])
+        if found is None:
+            raise ProblemError("not-found", "No job has this id.")
+        return json_answer(view(found))
+
+
+def fitting(contract: Contract, value: Any, pointer: str) -> BaseModel:
+    """The value as a payload of the contract.
+
+    Raises:
+        ProblemError: It does not fit; the places are those of the whole body.
+    """
+    try:
+        return contract.from_value(value)
+    except InvalidPayloadError as error:
+        errors = prefixed(pointer, error.problems)
+        raise ProblemError(
+            "invalid-request", f"The {pointer[1:]} does not fit {contract.name}.", errors=errors
+        ) from None
+
+
+def unknown_type(name: str, known: Mapping[str, object]) -> ProblemError:
+    """The problem that lists what there is."""
+    return ProblemError("unknown-type", f"There is no type {name!r}.", extra={"known": sorted(known)})
+
+
+def view(row: JobRow) -> JobView:
+    """The job as clients see it; the stack trace is for operators."""
+    return JobView(
+        id=row.job_id,
+        type=row.type,
+        queue=row.queue,
+        tenant=row.tenant,
+        key=row.key,
+        status=row.status,
+        attempt=row.attempt,
+        replays=row.replays,
+        payload=_value(row.payload),
+        result=_value(row.result),
+        error=row.error,
+        worker=row.worker,
+        topic=row.topic,
+        partition=row.partition if row.partition >= 0 else None,
+        offset=row.offset if row.offset >= 0 else None,
+        created_at=rfc3339(row.created_at),
+        started_at=_time(row.started_at),
+        updated_at=rfc3339(row.updated_at),
+        finished_at=_time(row.finished_at),
+    )
+
+
+def json_answer(
+    model: BaseModel, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """A model as the JSON answer."""
+    return web.Response(text=model.model_dump_json(), status=status, content_type=body.JSON, headers=headers)
+
+
+def _value(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
+
+
+def _time(milliseconds: int | None) -> str | None:
+    return None if milliseconds is None else rfc3339(milliseconds)

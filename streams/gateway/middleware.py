@@ -1,0 +1,115 @@
+"""What happens around every request: its id, the problem an error becomes, the access log, metrics, and headers.
+
+Invariant: every answer carries its request id and the security headers, and is logged in one line.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+from aiohttp import web
+
+from streams.gateway.ids import uuid7
+from streams.gateway.pages import POLICY
+from streams.gateway.problems import KIND
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from aiohttp.typedefs import Middleware
+
+    from streams.gateway.problems import Problems
+    from streams.metrics import Metrics
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+REQUEST_ID = web.RequestKey("request_id", str)
+_ACCEPTABLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+_log = structlog.get_logger("streams.gateway.access")
+
+
+class Around:
+    """The one middleware of the gateway.
+
+    Args:
+        secure: Whether clients reach it through HTTPS only.
+    """
+
+    def __init__(self, problems: Problems, metrics: Metrics, *, secure: bool) -> None:
+        self._problems = problems
+        self._metrics = metrics
+        self._headers = dict(_HEADERS)
+        if secure:
+            self._headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
+
+    async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Add the headers that every answer has."""
+        for name, value in self._headers.items():
+            response.headers.setdefault(name, value)
+        # Not there where aiohttp refused the request before anybody was asked.
+        response.headers["X-Request-Id"] = request.get(REQUEST_ID) or uuid7()
+        response.headers["Server"] = "keylane"
+
+    @property
+    def middleware(self) -> Middleware:
+        """To be given to the application."""
+
+        @web.middleware
+        async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._carried_out(request, handler)
+
+        return around
+
+    async def _carried_out(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        started = time.perf_counter()
+        request_id = request[REQUEST_ID] = _request_id(request)
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                response = await handler(request)
+            except web.HTTPException as error:
+                response = error if error.status < 400 else self._problems.answer(error, request, request_id)  # noqa: PLR2004 - HTTP's own number
+            except Exception as error:  # noqa: BLE001 - the map from errors to answers
+                response = self._problems.answer(error, request, request_id)
+            self._told(request, response, time.perf_counter() - started)
+        return response
+
+    def _told(self, request: web.Request, response: web.StreamResponse, seconds: float) -> None:
+        # What a client may choose freely must not make new series.
+        method = request.method if request.method in _METHODS else "other"
+        route = _route(request)
+        self._metrics.inc("keylane_http_requests_total", method=method, route=route, status=str(response.status))
+        self._metrics.observe("keylane_http_request_duration_seconds", seconds, method=method, route=route)
+        if KIND in response:
+            self._metrics.inc("keylane_refused_total", problem=response[KIND])
+        _log.info(
+            "request",
+            method=request.method,
+            path=request.rel_url.raw_path,
+            route=route,
+            status=response.status,
+            milliseconds=round(seconds * 1000, 2),
+            bytes=response.body_length if response.prepared else response.content_length,
+            peer=request.remote,
+        )
+
+
+def _request_id(request: web.Request) -> str:
+    given = request.headers.get("X-Request-Id", "")
+    return given if _ACCEPTABLE.fullmatch(given) else uuid7()
+
+
+def _route(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return "unmatched" if resource is None else resource.canonical

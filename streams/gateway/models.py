@@ -1,0 +1,243 @@
+"""What the gateway's own routes take and give, as models: validation and ``/openapi.json`` use the same ones.
+
+Invariant: an option that is not carried out is refused by its name, never ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, TypeAdapter, model_validator
+
+_JSON_TYPE = re.compile(r"(?i)[\w.+-]+/([\w.-]+\+)?json(;.*)?")
+_EXTENSION = re.compile(r"[a-z0-9]{1,64}")
+_VALUE = re.compile("[^\x00-\x1f\x7f\ud800-\udfff]*")
+_LINE = r"^[^\x00-\x1f\x7f]+$"
+_TIME = TypeAdapter(AwareDatetime)
+
+Tenant = Annotated[str, StringConstraints(max_length=128, pattern=r"^[^/\x00-\x20\x7f]+$")]
+"""Whose it is: the part of the record key before the slash."""
+
+Key = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=_LINE)]
+"""What must stay in order: the part of the record key behind the slash."""
+
+Id = Annotated[str, StringConstraints(max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._~:@-]*$")]
+"""An id chosen by the client; it makes a repetition recognisable."""
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=_LINE)]
+"""Text of one line."""
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class JobRequest(_Request):
+    """A job to be done; ``key`` overrides what the job type takes from its payload."""
+
+    type: Name
+    tenant: Tenant
+    payload: Any
+    id: Id | None = None
+    key: Key | None = None
+
+
+class JobAccepted(_Answer):
+    """The broker has the job; ``location`` tells how it goes on."""
+
+    id: str
+    status: Literal["pending"] = "pending"
+    location: str
+    topic: str
+    partition: int
+    offset: int
+
+
+class JobView(_Answer):
+    """A job as far as it is known; partition and offset are null until a worker has seen it. Times are RFC 3339."""
+
+    id: str
+    type: str
+    queue: str
+    tenant: str
+    key: str | None
+    status: Literal["pending", "processing", "retrying", "completed", "failed", "dead", "cancelled"]
+    attempt: int
+    replays: int
+    payload: Any
+    result: Any
+    error: str | None
+    worker: str | None
+    topic: str
+    partition: int | None
+    offset: int | None
+    created_at: str
+    started_at: str | None
+    updated_at: str
+    finished_at: str | None
+
+
+class EventRequest(_Request):
+    """An event that has happened; without ``key`` its ``subject`` is the key."""
+
+    type: Name
+    tenant: Tenant
+    data: Any
+    id: Id | None = None
+    key: Key | None = None
+    source: Name | None = None
+    subject: Name | None = None
+    time: str | None = None
+
+    @model_validator(mode="after")
+    def _checked(self) -> EventRequest:
+        _check(self.time, self.key or self.subject, "key or subject")
+        return self
+
+    @property
+    def entity(self) -> str:
+        """The entity part of the record key."""
+        return self.key or self.subject or ""
+
+    @property
+    def extensions(self) -> dict[str, str]:
+        """Further attributes."""
+        return {}
+
+
+class CloudEvent(_Request):
+    """A CloudEvent 1.0 in structured mode, with the extensions ``tenant`` and ``partitionkey`` (else ``subject``)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    specversion: Literal["1.0"]
+    id: Name
+    source: Name
+    type: Name
+    tenant: Tenant
+    data: Any
+    partitionkey: Key | None = None
+    subject: Name | None = None
+    time: str | None = None
+    datacontenttype: str | None = None
+
+    @model_validator(mode="after")
+    def _checked(self) -> CloudEvent:
+        _check(self.time, self.partitionkey or self.subject, "partitionkey or subject")
+        if self.datacontenttype is not None and not _JSON_TYPE.fullmatch(self.datacontenttype):
+            raise ValueError("datacontenttype must be a JSON media type")
+        for name, value in (self.model_extra or {}).items():
+            _check_extension(name, value)
+        return self
+
+    @property
+    def entity(self) -> str:
+        """The entity part of the record key."""
+        return self.partitionkey or self.subject or ""
+
+    @property
+    def extensions(self) -> dict[str, str]:
+        """Further attributes, as CloudEvents writes them in text."""
+        return {name: _as_text(value) for name, value in (self.model_extra or {}).items()}
+
+
+class EventAccepted(_Answer):
+    """The broker has the event."""
+
+    id: str
+    topic: str
+    partition: int
+    offset: int
+
+
+class Place(_Answer):
+    """Where a record was first published; ``timestamp`` in milliseconds since the epoch."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+
+
+class DeadLetterView(_Answer):
+    """A record that was given up; ``ref`` names it for the command line."""
+
+    ref: str
+    group: str
+    topic: str
+    tenant: str
+    key: str | None
+    type: str
+    state: str
+    classification: str
+    exception: str
+    message: str
+    failed_at: str
+    replays: int
+    origin: Place | None
+
+
+class DeadLetterList(_Answer):
+    """Dead letters, newest first; ``more`` tells that the limit cut the list."""
+
+    entries: list[DeadLetterView]
+    more: bool
+
+
+class DependencyView(_Answer):
+    """One dependency; ``needed``: without it nothing is accepted."""
+
+    status: Literal["up", "down"]
+    needed: bool
+    detail: str | None
+
+
+class Memory(_Answer):
+    """Of this process, in bytes."""
+
+    resident_bytes: int
+    peak_bytes: int
+
+
+class HealthView(_Answer):
+    """``degraded``: something is down without which the gateway still accepts."""
+
+    status: Literal["up", "degraded", "down"]
+    version: str
+    uptime_seconds: float
+    dependencies: dict[str, DependencyView]
+    memory: Memory
+
+
+class ProbeView(_Answer):
+    """The answer to an orchestrator's probe."""
+
+    status: Literal["up", "down"]
+
+
+def _check(time: str | None, key: str | None, names: str) -> None:
+    if time is not None:
+        try:
+            _TIME.validate_json(f'"{time}"', strict=True)
+        except ValueError:
+            raise ValueError("time must be an RFC 3339 date-time with an offset") from None
+    if key is None:
+        raise ValueError(f"give {names}: events of one key stay in order")
+
+
+def _check_extension(name: str, value: Any) -> None:
+    if name in {"data_base64", "dataschema"}:
+        raise ValueError(f"{name} is not supported: send JSON data that fits the type's own schema")
+    if not _EXTENSION.fullmatch(name):
+        raise ValueError("extension names consist of a-z and 0-9")
+    if not isinstance(value, str | bool | int) or (isinstance(value, str) and not _VALUE.fullmatch(value)):
+        raise ValueError(f"extension {name} must be text of one line, a whole number or a boolean")
+
+
+def _as_text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,137 @@
+"""The only map from errors to HTTP: RFC 9457 problems, their kinds, and what each error becomes.
+
+Invariant: an answer from 400 up says nothing about internals; the request id leads to the log.
+"""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import structlog
+from aiohttp import web
+
+from schemas.contract import InvalidPayloadError
+from schemas.errors import RegistryUnavailableError
+from streams.job import TransientError
+from streams.ports import ProblemError, RecordRefusedError
+
+if TYPE_CHECKING:
+    from schemas.contract import Problem
+
+_log = structlog.get_logger(__name__)
+MEDIA_TYPE = "application/problem+json"
+KIND = web.ResponseKey("problem", str)
+"""Of a problem's response: its kind, for the metrics."""
+
+
+class Kind(NamedTuple):
+    """A kind of problem: its status, its title, and what a client can do about it."""
+
+    status: int
+    title: str
+    advice: str
+
+
+KINDS: dict[str, Kind] = {
+    "malformed-json": Kind(400, "The body is not JSON", "Send one JSON value in UTF-8, at most 32 levels deep."),
+    "invalid-request": Kind(400, "The request does not fit", "Correct the places that errors points to."),
+    "unknown-type": Kind(400, "The type is not known", "Use one of the types listed in known."),
+    "not-found": Kind(404, "There is nothing here", "Check the path and the id."),
+    "method-not-allowed": Kind(405, "The method is not allowed", "Use one of the methods in the Allow header."),
+    "request-timeout": Kind(408, "The body came too slowly", "Send the request again."),
+    "duplicate": Kind(409, "It was accepted before", "Nothing is to be done, or use another id."),
+    "too-large": Kind(413, "The body is too large", "Send less at a time."),
+    "unsupported-media-type": Kind(415, "The media type is not supported", "Send one the description names."),
+    "rate-limited": Kind(429, "Too many requests", "Wait as long as the Retry-After header says."),
+    "internal": Kind(500, "Something went wrong on our side", "Tell the operator the request_id."),
+    "unavailable": Kind(503, "Not available for now", "Send the same request, with the same id, again later."),
+    "overloaded": Kind(503, "Too much at once", "Send the same request again after Retry-After."),
+}
+# What aiohttp itself refuses.
+_BY_STATUS = {404: "not-found", 405: "method-not-allowed", 408: "request-timeout", 413: "too-large"}
+_BY_STATUS |= {415: "unsupported-media-type"}
+_RETRY_AFTER = 1  # seconds
+
+
+class Problems:
+    """Makes the answers.
+
+    Args:
+        base_url: Where the gateway's own pages are, for the absolute ``type`` of a problem.
+    """
+
+    def __init__(self, base_url: str) -> None:
+        self._base = base_url.rstrip("/")
+
+    def answer(self, error: Exception, request: web.Request, request_id: str) -> web.Response:
+        """The answer to a request that ended with this error; errors nobody expected are logged."""
+        if isinstance(error, web.HTTPException) and error.status not in _BY_STATUS:
+            return self._plain(error, request, request_id)
+        problem = _known(error)
+        if problem is None:
+            _log.error("request failed", exc_info=error)
+            problem = ProblemError("internal", "The request could not be carried out.")
+        return self._response(problem, request, request_id, _headers(error, problem))
+
+    def _response(
+        self, problem: ProblemError, request: web.Request, request_id: str, headers: dict[str, str]
+    ) -> web.Response:
+        kind = KINDS[problem.kind]
+        members: dict[str, Any] = {
+            "type": f"{self._base}/problems/{problem.kind}",
+            "title": kind.title,
+            "status": kind.status,
+            "detail": problem.detail,
+            **_occurrence(request, request_id),
+            **problem.extra,
+        }
+        if problem.errors:
+            members["errors"] = [{"detail": each.detail, "pointer": each.pointer} for each in problem.errors]
+        return _json(members, kind.status, headers, problem.kind)
+
+    def _plain(self, error: web.HTTPException, request: web.Request, request_id: str) -> web.Response:
+        """A status without a kind of its own: its meaning is HTTP's (RFC 9457, section 4.2.1)."""
+        status = HTTPStatus(error.status)
+        members = {"type": "about:blank", "title": status.phrase, "status": error.status}
+        return _json(members | _occurrence(request, request_id), error.status, {}, "about:blank")
+
+
+def prefixed(pointer: str, errors: tuple[Problem, ...]) -> tuple[Problem, ...]:
+    """The same problems of a value that stands at ``pointer`` in the body."""
+    return tuple(each._replace(pointer=pointer + each.pointer) for each in errors)
+
+
+def _known(error: Exception) -> ProblemError | None:
+    if isinstance(error, ProblemError):
+        return error
+    if isinstance(error, InvalidPayloadError):
+        return ProblemError("invalid-request", "The body does not fit.", errors=error.problems)
+    if isinstance(error, RecordRefusedError):
+        return ProblemError("too-large", "The broker does not take a record of this size.")
+    if isinstance(error, TransientError | RegistryUnavailableError):
+        _log.warning("dependency away", error=str(error))
+        detail = "Something this request needs does not answer; try again in a moment."
+        return ProblemError("unavailable", detail, retry_after=_RETRY_AFTER)
+    if isinstance(error, web.HTTPException):
+        kind = _BY_STATUS[error.status]
+        return ProblemError(kind, KINDS[kind].advice)
+    return None
+
+
+def _headers(error: Exception, problem: ProblemError) -> dict[str, str]:
+    headers = {} if problem.retry_after is None else {"Retry-After": str(problem.retry_after)}
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+    return headers
+
+
+def _occurrence(request: web.Request, request_id: str) -> dict[str, str]:
+    return {"instance": request.rel_url.raw_path, "request_id": request_id}
+
+
+def _json(members: dict[str, Any], status: int, headers: dict[str, str], kind: str) -> web.Response:
+    response = web.Response(text=json.dumps(members), status=status, content_type=MEDIA_TYPE, headers=headers)
+    response[KIND] = kind
+    return response

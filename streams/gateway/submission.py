@@ -1,0 +1,117 @@
+"""Accepts jobs: the job record and its ``pending`` status, both acknowledged before anybody is told.
+
+Invariant: whoever got an ``Accepted`` will be answered by the history; a job that was not taken does not stay pending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from schemas.job_status.model import CONTRACT as STATUS
+from schemas.job_status.model import Status
+from streams.event import Attributes
+from streams.gateway.ids import uuid7
+from streams.gateway.intake import SOURCE, checked_key, now
+from streams.history import TOPIC
+from streams.ports import Accepted, ProblemError, RecordRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import BaseModel
+
+    from streams.gateway.intake import Intake
+    from streams.job import Job
+    from streams.metrics import Metrics
+    from streams.ports import Message
+
+LOCATION = "/api/v1/jobs/"
+_NOWHERE = -1  # partition and offset of a job that has no position yet
+_NOT_TAKEN = {"status": "failed", "error": "the broker did not take the job"}
+_log = structlog.get_logger(__name__)
+
+
+class Submission:
+    """Takes jobs of the catalogue; ``jobs`` by type."""
+
+    def __init__(self, intake: Intake, jobs: Mapping[str, Job], metrics: Metrics) -> None:
+        self._intake = intake
+        self._jobs = jobs
+        self._metrics = metrics
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def submit(
+        self, name: str, payload: BaseModel, *, tenant: str, entity: str | None = None, job_id: str | None = None
+    ) -> Accepted:
+        """Publish a job; see ``streams.ports.Door.submit_job``.
+
+        Raises:
+            ProblemError, TransientError, RecordRefusedError: It is not accepted.
+        """
+        job, job_id = self._jobs[name], job_id or uuid7()
+        key = checked_key(tenant, entity or job.key(payload))
+        attributes = Attributes(id=job_id, type=name, source=SOURCE, time=now(), extensions={"tenant": tenant})
+        message = await self._intake.message(job.contract, payload, attributes, topic=f"jobs.{job.queue}", key=key)
+        pending = _status(job, job_id, tenant, key, payload=payload.model_dump_json())
+        stored, told = await self._intake.publish("job", message, await self._record(pending))
+        if isinstance(stored, BaseException):
+            self._tell_later(
+                pending.model_copy(update={"status": "failed", "error": "the broker did not take the job"})
+            )
+            raise _refusal(stored, job_id)
+        if isinstance(told, BaseException):
+            raise _refusal(told, job_id)
+        self._metrics.inc("keylane_accepted_total", kind="job", type=name)
+        return Accepted(id=job_id, location=LOCATION + job_id, position=stored)
+
+    async def close(self) -> None:
+        """Wait for what has still to be written."""
+        await asyncio.gather(*self._tasks)
+
+    async def _record(self, status: Status) -> Message:
+        attributes = Attributes(id=uuid7(), type=STATUS.name, source=SOURCE, time=now())
+        return await self._intake.message(STATUS, status, attributes, topic=TOPIC, key=status.job_id.encode())
+
+    def _tell_later(self, status: Status) -> None:
+        # The client has waited long enough. Should the job have been stored after all, its later statuses outrank this.
+        task = asyncio.create_task(self._tell(status))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _tell(self, status: Status) -> None:
+        try:
+            (told,) = await self._intake.publish("job", await self._record(status))
+        except Exception as error:  # noqa: BLE001 - whatever it is, there is nobody to tell but the log
+            told = error
+        if isinstance(told, BaseException):
+            _log.warning("job not taken, and its status not told", job=status.job_id, error=str(told))
+
+
+def _status(job: Job, job_id: str, tenant: str, key: bytes, **more: Any) -> Status:
+    return Status(
+        job_id=job_id,
+        type=job.type,
+        queue=job.queue,
+        tenant=tenant,
+        key=key.decode(),
+        status="pending",
+        attempt=0,
+        replays=0,
+        time=time.time_ns() // 1_000_000,
+        topic=f"jobs.{job.queue}",
+        partition=_NOWHERE,
+        offset=_NOWHERE,
+        **more,
+    )
+
+
+def _refusal(error: BaseException, job_id: str) -> BaseException:
+    if isinstance(error, RecordRefusedError | ProblemError):
+        return error
+    _log.warning("job not acknowledged", job=job_id, error=str(error))
+    detail = "The broker did not acknowledge the job, it may or may not run; send it again with this job_id."
+    return ProblemError("unavailable", detail, retry_after=1, extra={"job_id": job_id})

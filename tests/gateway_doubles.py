@@ -1,0 +1,218 @@
+"""In-memory stand-ins for what the gateway depends on, and the gateway on top of them."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from aiohttp.test_utils import TestClient, TestServer
+
+from schemas.catalogue import contracts
+from schemas.codec import Codec
+from schemas.notification_signin.model import CONTRACT as SIGNIN
+from streams.adapters.metrics import PrometheusMetrics
+from streams.deadletters.entry import Family
+from streams.deadletters.reading import DeadLetters
+from streams.gateway.app import HEALTH, RUNNER, Parts, create_app
+from streams.history import merge, row
+from streams.job import Catalogue, Job, Queue
+from streams.ports import Position, TopicPartition
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from aiohttp import web
+    from redis.asyncio import Redis
+
+    from schemas.job_status.model import Status
+    from streams.history import JobRow
+    from streams.ports import Message, Record
+
+PAYLOAD = {
+    "user_id": "user-1",
+    "email": "bat@example.com",
+    "name": "Бат",
+    "provider": "google",
+    "ip_address": "203.0.113.7",
+    "user_agent": "Mozilla/5.0",
+    "timestamp": "2026-11-24T10:00:00+08:00",
+}
+HELD = {
+    "reservation_id": "r-1",
+    "resource_id": "room-1",
+    "customer_email": "bat@example.com",
+    "customer_name": "Бат",
+    "starts_at": "2026-12-01T10:00:00+08:00",
+    "ends_at": "2026-12-02T10:00:00+08:00",
+    "quantity": 1,
+    "expires_at": "2026-11-24T10:15:00+08:00",
+}
+EXAMPLE = {"type": SIGNIN.name, "tenant": "steppe", "entity": "user-1", "data": PAYLOAD}
+
+
+class MemoryRegistry:
+    """A schema registry whose ids are positions in a list."""
+
+    def __init__(self) -> None:
+        self.schemas: list[str] = []
+        self.away: Exception | None = None
+
+    async def register(self, _subject: str, schema: str) -> int:
+        if self.away:
+            raise self.away
+        if schema not in self.schemas:
+            self.schemas.append(schema)
+        return self.schemas.index(schema)
+
+    async def schema(self, schema_id: int) -> str:
+        return self.schemas[schema_id]
+
+    async def lookup(self, subject: str, schema: str) -> int:
+        return await self.register(subject, schema)
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+class MemoryLog:
+    """Publisher and log reader; ``faults`` are raised by topic, a topic in ``hangs`` is never acknowledged."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.faults: dict[str, Exception] = {}
+        self.hangs: set[str] = set()
+
+    def of(self, topic: str) -> list[Message]:
+        return [message for message in self.messages if message.topic == topic]
+
+    async def publish(self, message: Message) -> Position:
+        if message.topic in self.hangs:
+            await asyncio.Event().wait()
+        if message.topic in self.faults:
+            raise self.faults[message.topic]
+        self.messages.append(message)
+        return Position(message.topic, 0, len(self.of(message.topic)) - 1)
+
+    async def send(self, message: Message) -> Any:
+        raise NotImplementedError
+
+    async def read(
+        self, start: Mapping[TopicPartition, int], end: Mapping[TopicPartition, int]
+    ) -> AsyncIterator[Sequence[Record]]:
+        for place, limit in end.items():
+            yield [
+                MemoryRecord(place.topic, 0, offset, message.key, message.value, message.headers)
+                for offset, message in enumerate(self.of(place.topic))
+                if start.get(place, 0) <= offset < limit
+            ]
+
+    async def ends(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
+        return {TopicPartition(topic, 0): len(self.of(topic)) for topic in topics}
+
+    async def starts(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
+        return {TopicPartition(topic, 0): 0 for topic in topics}
+
+
+@dataclass
+class MemoryRecord:
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+    timestamp: int = 1_700_000_000_000
+
+
+class MemoryHistory:
+    """The history, fed by hand; also tells how far it has come."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, JobRow] = {}
+        self.away: Exception | None = None
+        self.caught_up = True
+
+    def store(self, status: Status) -> None:
+        new = row(status)
+        self.rows[new.job_id] = merge(self.rows.get(new.job_id, new), new)
+
+    async def find(self, job_id: str) -> JobRow | None:
+        if self.away:
+            raise self.away
+        return self.rows.get(job_id)
+
+    async def end(self, _key: bytes) -> tuple[TopicPartition, int]:
+        return TopicPartition("job-status", 0), 1
+
+    async def reached(self, _partition: TopicPartition, _offset: int) -> bool:
+        return self.caught_up
+
+
+@dataclass
+class Bench:
+    """A gateway on stand-ins, and a client of it."""
+
+    log: MemoryLog = field(default_factory=MemoryLog)
+    registry: MemoryRegistry = field(default_factory=MemoryRegistry)
+    history: MemoryHistory = field(default_factory=MemoryHistory)
+    metrics: PrometheusMetrics = field(default_factory=PrometheusMetrics)
+    catalogue: Catalogue = field(default_factory=lambda: CATALOGUE)
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def codec(self) -> Codec:
+        return Codec(self.registry, contracts())
+
+    def app(self) -> web.Application:
+        parts: dict[str, Any] = {
+            "publisher": self.log,
+            "codec": self.codec,
+            "contracts": contracts(),
+            "catalogue": self.catalogue,
+            "history": self.history,
+            "progress": self.history,
+            "letters": DeadLetters(self.log, [Family("jobs.emails", "emails")], max_replays=3),
+            "redis": cast("Redis", object()),
+            "metrics": self.metrics,
+            "shown": self.metrics,
+            "base_url": "https://keylane.example",
+            "version": "1.2.3",
+            "max_body_bytes": 100_000,
+            "patience": 0.2,
+            "lookup_patience": 0.2,
+        }
+        return create_app(Parts(**parts | self.changes))
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[TestClient[web.Request, web.Application]]:
+        app = self.app()
+        server = TestServer(app)
+        await server.start_server(**RUNNER)
+        async with TestClient(server) as client:
+            app[HEALTH].started = True
+            yield client
+
+    async def payloads(self, topic: str) -> list[Any]:
+        codec, found = self.codec, []
+        for message in self.log.of(topic):
+            assert message.value is not None
+            await codec.load(message.value)
+            payload = codec.decode_now(message.value)
+            assert payload is not None
+            found.append(payload.model)
+        return found
+
+
+async def _never(_payload: object, _ctx: object) -> None:
+    raise NotImplementedError
+
+
+CATALOGUE = Catalogue(
+    queues=(Queue(name="emails"),),
+    jobs=(Job(contract=SIGNIN, queue="emails", key=lambda signin: signin.user_id, handler=_never),),
+    examples=(EXAMPLE,),
+)
+JOB = {"type": SIGNIN.name, "tenant": "steppe", "payload": PAYLOAD}
+EVENT = {"type": "reservation.held", "tenant": "steppe", "key": "r-1", "data": HELD}
