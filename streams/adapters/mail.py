@@ -6,6 +6,7 @@ Invariant: a header field with a line break or control character is refused, not
 from __future__ import annotations
 
 import ssl
+import time
 import unicodedata
 from email.errors import MessageError
 from email.headerregistry import Address
@@ -20,6 +21,7 @@ import structlog
 from streams.ports import MailRefusedError
 
 if TYPE_CHECKING:
+    from streams.metrics import Metrics
     from streams.ports import Email, Mail
     from streams.settings import Settings
 
@@ -53,6 +55,33 @@ def masked(address: str) -> str:
     """An address as logs may show it: ``b***@example.com``."""
     local, _, domain = address.rpartition("@")
     return f"{local[:1]}***@{domain}"
+
+
+class MeteredMail:
+    """Counts and times what another transport sends.
+
+    Args:
+        name: The transport's name in the metrics.
+    """
+
+    def __init__(self, mail: Mail, name: str, metrics: Metrics) -> None:
+        self._mail = mail
+        self._name = name
+        self._metrics = metrics
+
+    async def send(self, email: Email) -> None:
+        """As the other transport does."""
+        started, outcome = time.perf_counter(), "failed"
+        try:
+            await self._mail.send(email)
+            outcome = "sent"
+        except MailRefusedError:
+            outcome = "refused"
+            raise
+        finally:
+            self._metrics.inc("keylane_emails_total", transport=self._name, outcome=outcome)
+            seconds = time.perf_counter() - started
+            self._metrics.observe("keylane_email_send_duration_seconds", seconds, transport=self._name)
 
 
 class LogMail:

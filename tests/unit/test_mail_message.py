@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from streams.adapters.mail import LogMail, SmtpMail, compose, masked, transport
+from streams.adapters.mail import LogMail, MeteredMail, SmtpMail, compose, masked, transport
+from streams.adapters.metrics import PrometheusMetrics
 from streams.ports import Email, MailRefusedError
 from streams.settings import Settings
+from tests.consumer_context import Outbox
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,3 +117,18 @@ def test_an_authority_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
     settings = Settings(_env_file=None, mail_transport="smtp", smtp_ssl_cafile=tmp_path / "missing.pem")
     with pytest.raises(FileNotFoundError):
         transport(settings)
+
+
+async def test_every_mail_is_counted_by_how_it_ended_and_timed() -> None:
+    metrics = PrometheusMetrics()
+    mail = MeteredMail(Outbox(MailRefusedError("no such user"), OSError("away")), "smtp", metrics)
+    with pytest.raises(MailRefusedError):
+        await mail.send(email())
+    with pytest.raises(OSError, match="away"):
+        await mail.send(email())
+    await mail.send(email())
+    await mail.send(email())
+    shown = metrics.text().decode()
+    for outcome, count in {"refused": 1, "failed": 1, "sent": 2}.items():
+        assert f'keylane_emails_total{{outcome="{outcome}",transport="smtp"}} {count}.0' in shown
+    assert 'keylane_email_send_duration_seconds_count{transport="smtp"} 4.0' in shown
