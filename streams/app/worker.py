@@ -34,7 +34,7 @@ from streams.job import Group, Job
 from streams.ports import Message, Position, Services
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from schemas.contract import Contract
     from streams.settings import Settings
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 class Worker:
     """A running worker."""
 
+    connections: Connections
+    groups: list[Group]
     engines: dict[str, Engine]
     metrics: PrometheusMetrics
 
@@ -73,8 +75,16 @@ def chosen_groups(settings: Settings, found: Connections, names: Sequence[str]) 
 
 
 @contextlib.asynccontextmanager
-async def worker(settings: Settings, names: Sequence[str] = ()) -> AsyncIterator[tuple[Worker, asyncio.Future[Any]]]:
-    """A worker of these groups; the future ends when all of its engines have ended, or with the first error."""
+async def worker(
+    settings: Settings, names: Sequence[str] = (), *, adapt: Callable[[Group], Group] = lambda group: group
+) -> AsyncIterator[tuple[Worker, asyncio.Future[None]]]:
+    """A worker of these groups; the future ends when all of its engines have ended, or with the first error.
+
+    Args:
+        settings: With every server named.
+        names: Of groups; none means all, and periodic work as well.
+        adapt: Changes a group before it runs.
+    """
     async with contextlib.AsyncExitStack() as stack:
         found = await stack.enter_async_context(connections(settings))
         await sql.migrate(found.sql)
@@ -82,12 +92,12 @@ async def worker(settings: Settings, names: Sequence[str] = ()) -> AsyncIterator
         services = _services(settings, found)
         calls = Calls(os.cpu_count() or 1)
         stack.callback(calls.close)
+        chosen = [adapt(group) for group in chosen_groups(settings, found, names)]
         engines = {
-            group.name: await _engine(stack, settings, found, group, services, calls, metrics)
-            for group in chosen_groups(settings, found, names)
+            group.name: await _engine(stack, settings, found, group, services, calls, metrics) for group in chosen
         }
         running = asyncio.ensure_future(_run_all(engines, found, services, metrics, periodics=not names))
-        made = Worker(engines, metrics)
+        made = Worker(found, chosen, engines, metrics)
         try:
             yield made, running
         finally:

@@ -1,0 +1,311 @@
+"""The rules of the lanes, one by one, on a core that is driven by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from streams.core import headers, moves
+from streams.core.commands import (
+    NOT_RUN,
+    SUCCEEDED,
+    Append,
+    Blocked,
+    Commit,
+    DeadLetter,
+    Failed,
+    Fetch,
+    Pause,
+    Resume,
+    Start,
+)
+from streams.core.group import Core, Limits
+from streams.core.headers import Level
+from streams.core.retry import Retry
+from streams.core.track import SHELF_SOURCE, parse_moved
+from tests.simulation.broker import Broker
+
+TIERS = (2.0, 4.0)
+
+
+class Bench:
+    """One partition on an in-memory broker; every append and commit succeeds at once unless it is held back."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.broker = Broker(1, len(TIERS))
+        self.limits = Limits(**{"concurrency": 10, **limits})
+        self.now = 100.0
+        self.names = 0
+        self.restart()
+
+    def restart(self) -> None:
+        self.names += 1
+        self.core = Core(TIERS, self.limits)
+        self.core.assigned(0, {s: self.broker.shelf(0, s) for s in self.broker.shelves}, f"w{self.names}")
+        self.positions = {s: self.broker.shelf(0, s).committed for s in self.broker.shelves if s != headers.DLT}
+        self.commands: list[Any] = []
+        self.started: list[Any] = []
+        self.commit()
+
+    def publish(self, *keys: str | None) -> None:
+        for key in keys:
+            self.broker.append(0, SHELF_SOURCE, key and key.encode(), b"v")
+
+    def turn(self) -> list[str]:
+        """Read everything, carry out everything but runs; the names of the runs started."""
+        before = len(self.started)
+        for _ in range(20):
+            for shelf, position in self.positions.items():
+                records = self.broker.read(0, shelf, position, 1_000)
+                if records:
+                    self.positions[shelf] = records[-1].offset + 1
+                    self.core.polled(0, shelf, records, self.now)
+            self.carry_out()
+        return [name(start) for start in self.started[before:]]
+
+    def carry_out(self) -> None:
+        for command in self.core.take_commands(self.now):
+            self.commands.append(command)
+            if isinstance(command, Start):
+                self.started.append(command)
+            elif isinstance(command, Append | DeadLetter):
+                entry = command.entry
+                found = headers.replaced(entry.record.headers, moves.way(command, f"w{self.names}"))
+                offset = self.broker.append(0, command.level.tier, entry.key, entry.record.value, found)
+                self.core.appended(command, offset, self.now)
+
+    def commit(self, *, acknowledged: bool = True) -> Commit | None:
+        request = self.core.commit()
+        if request is not None:
+            if acknowledged:
+                self.broker.commits |= request.offsets
+            self.core.committed(acknowledged=acknowledged, now=self.now)
+        return request
+
+    def end(self, run: str, *results: Any) -> None:
+        start = next(s for s in self.started if name(s) == run and s.entries in self.core.running)
+        self.core.finished(start.entries, results or [SUCCEEDED] * len(start.entries), self.now)
+
+
+def name(start: Start) -> str:
+    return "+".join(f"{(e.key or b'-').decode()}@{headers.format_level(e.level)}:{e.offset}" for e in start.entries)
+
+
+def failed(**policy: Any) -> Failed:
+    return Failed(Retry(**{"attempts": 3, **policy}), "failure")
+
+
+def test_a_key_runs_one_record_at_a_time_and_other_keys_run_beside_it() -> None:
+    bench = Bench()
+    bench.publish("a", "a", "b", None, None)
+    assert bench.turn() == ["a@source:0", "b@source:2", "-@source:3", "-@source:4"]
+    bench.end("a@source:0")
+    assert bench.turn() == ["a@source:1"]
+
+
+def test_nothing_runs_before_the_first_commit_is_acknowledged() -> None:
+    bench = Bench()
+    bench.core = Core(TIERS, bench.limits)
+    bench.core.assigned(0, {s: bench.broker.shelf(0, s) for s in bench.broker.shelves}, "late")
+    bench.publish("a")
+    assert bench.turn() == []
+    bench.commit(acknowledged=False)
+    assert bench.turn() == []
+    bench.commit()
+    assert bench.turn() == ["a@source:0"]
+
+
+def test_a_failed_record_waits_for_its_time_and_for_the_commit_of_where_it_came_from() -> None:
+    bench = Bench()
+    bench.publish("a")
+    bench.turn()
+    bench.end("a@source:0", failed())
+    bench.now += 2.5
+    bench.core.tick(bench.now)
+    assert bench.turn() == [], "due, but its move is not committed"
+    bench.commit()
+    assert bench.turn() == ["a@0.0.1:0"]
+
+    early = Bench()
+    early.publish("a")
+    early.turn()
+    early.end("a@source:0", failed())
+    early.turn()
+    early.commit()
+    assert early.turn() == [], "committed, but not due"
+    early.now += 2.5
+    early.core.tick(early.now)
+    assert early.turn() == ["a@0.0.1:0"]
+
+
+def test_later_records_of_the_key_follow_into_the_lowest_level_that_holds_it() -> None:
+    bench = Bench()
+    bench.publish("a")
+    bench.turn()
+    bench.end("a@source:0", failed())
+    bench.publish("a", "b", "a")
+    assert bench.turn() == ["b@source:2"]
+    assert [record.key for record in bench.broker.logs[0, 1]] == [b"a"] * 3
+    assert parse_moved(bench.broker.logs[0, 1][1].headers).due == 0, "a follower is due at once, behind the first"
+
+
+def test_a_record_with_more_attempts_than_tiers_goes_round_in_laps() -> None:
+    bench = Bench()
+    bench.publish("a")
+    bench.turn()
+    seen = ["a@source:0"]
+    for _ in range(4):
+        bench.end(seen[-1], failed(attempts=9))
+        bench.turn()
+        bench.commit()
+        bench.now += 10
+        bench.core.tick(bench.now)
+        seen += bench.turn()
+    assert seen == ["a@source:0", "a@0.0.1:0", "a@0.0.2:0", "a@0.1.1:1", "a@0.1.2:1"]
+
+
+def test_a_skipped_key_goes_on_only_when_the_dead_letter_is_stored() -> None:
+    bench = Bench()
+    bench.publish("a", "a")
+    bench.turn()
+    bench.end("a@source:0", failed(attempts=1))
+    commands = bench.core.take_commands(bench.now)
+    assert [type(command) for command in commands] == [DeadLetter], "the next record does not run yet"
+    bench.core.appended(commands[0], 0, bench.now)
+    assert bench.turn() == ["a@source:1"]
+
+
+def test_a_held_key_follows_into_the_dead_letters_until_an_operator_frees_it_also_after_a_restart() -> None:
+    bench = Bench()
+    bench.publish("a", "a", "b")
+    bench.turn()
+    bench.end("a@source:0", failed(attempts=1, on_dead="hold"))
+    bench.turn()
+    assert len(bench.broker.logs[0, headers.DLT]) == 2
+    bench.commit()
+    bench.restart()
+    bench.publish("a")
+    assert bench.turn() == ["b@source:2"]
+    dead = bench.broker.open_dead_letters(0)
+    assert len(dead) == 1, "followers are nothing an operator must act on"
+    bench.broker.discard(dead[0])
+    bench.turn()
+    fetch = next(command for command in bench.commands if isinstance(command, Fetch))
+    record = bench.broker.read(0, headers.DLT, fetch.offset, 1)[0]
+    bench.core.fetched(0, record, bench.now)
+    assert bench.turn() == ["a@0.dlt:1"]
+
+
+def test_what_is_blocked_waits_without_using_up_an_attempt() -> None:
+    bench = Bench()
+    bench.publish("a")
+    bench.turn()
+    for _ in range(5):
+        bench.end("a@source:0", Blocked(1.0))
+        assert bench.turn() == []
+        bench.now += 1.1
+        bench.core.tick(bench.now)
+        assert bench.turn() == ["a@source:0"]
+    assert bench.started[-1].entries[0].attempts == 0
+
+
+def test_the_commit_covers_gaps_and_remembers_what_is_finished_above_them() -> None:
+    bench = Bench()
+    bench.publish("a", "b", "c", "d")
+    bench.turn()
+    for key, offset in (("b", 1), ("d", 3)):
+        bench.end(f"{key}@source:{offset}")
+    bench.commit()
+    assert bench.broker.commits[0, SHELF_SOURCE][0] == 0
+    bench.restart()
+    assert bench.turn() == ["a@source:0", "c@source:2"], "b and d do not run again"
+
+
+def test_a_copy_at_a_lower_level_is_dropped_after_a_crash() -> None:
+    bench = Bench()
+    bench.publish("a")
+    bench.turn()
+    bench.end("a@source:0", failed())
+    bench.turn()  # moved, but not committed
+    bench.restart()
+    bench.now += 10
+    assert bench.turn() == ["a@0.0.1:0"], "not at the source as well"
+
+
+def test_what_a_zombie_writes_after_the_take_over_is_passed_over_now_and_after_a_further_crash() -> None:
+    bench = Bench()
+    bench.publish("a")
+    bench.turn()
+    zombie, start = bench.core, bench.started[-1]
+    zombie.finished(start.entries, [failed()], bench.now)
+    late = next(c for c in zombie.take_commands(bench.now) if isinstance(c, Append))
+    bench.restart()
+    entry = late.entry
+    bench.broker.append(0, 1, entry.key, b"v", headers.replaced(entry.record.headers, moves.way(late, "w1")))
+    assert bench.turn() == ["a@source:0"]
+    bench.end("a@source:0")
+    bench.commit()
+    assert sum(lanes.fenced for lanes in bench.core.partitions.values()) == 1
+    bench.positions[1] = 0
+    bench.broker.commits[0, 1] = (0, bench.broker.commits[0, 1][1])  # as if the crash came before it was passed over
+    bench.restart()
+    bench.now += 10
+    assert bench.turn() == []
+
+
+def test_intake_pauses_at_the_bound_and_resumes_when_half_is_done() -> None:
+    bench = Bench(records=4, concurrency=4)
+    bench.publish(*"abcdefgh")
+    started = bench.turn()
+    assert [type(c) for c in bench.commands if isinstance(c, Pause | Resume)] == [Pause]
+    while started:
+        bench.end(started.pop(0))
+        started += bench.turn()
+    assert [type(c) for c in bench.commands if isinstance(c, Pause | Resume)] == [Pause, Resume]
+    assert len(bench.started) == 8
+
+
+def test_results_and_acknowledgements_of_an_ended_ownership_touch_nothing() -> None:
+    bench = Bench()
+    bench.publish("a", "b")
+    bench.turn()
+    start = bench.started[0]
+    bench.core.revoked()
+    bench.core.finished(start.entries, [SUCCEEDED], bench.now)
+    assert bench.core.commit() is None
+    assert bench.core.take_commands(bench.now) == []
+
+
+def test_a_batch_takes_records_of_a_key_in_order_and_leaves_those_behind_a_failed_one() -> None:
+    bench = Bench(batch=4, linger=1.0)
+    bench.publish("a", "a", "b")
+    assert bench.turn() == [], "the batch is not full and its time has not come"
+    bench.now += 1.0
+    assert bench.turn() == ["a@source:0+a@source:1+b@source:2"]
+    bench.end("a@source:0+a@source:1+b@source:2", failed(), NOT_RUN, SUCCEEDED)
+    bench.turn()
+    assert [parse_moved(r.headers).attempts for r in bench.broker.logs[0, 1]] == [1, 0], "failed, then its follower"
+
+
+def test_a_wait_asked_for_chooses_the_first_tier_that_is_long_enough() -> None:
+    bench = Bench()
+    bench.publish("a")
+    bench.turn()
+    bench.end("a@source:0", Failed(Retry(attempts=5), "failure", after=3.0))
+    (move,) = [c for c in bench.core.take_commands(bench.now) if isinstance(c, Append)]
+    assert move.level == Level(0, 0, 2)
+    assert move.due == pytest.approx(bench.now + 4.0)
+
+
+def test_a_strangers_record_in_a_tier_runs_like_any_other_and_the_key_waits_for_it() -> None:
+    bench = Bench()
+    bench.broker.append(0, 1, b"a", b"v")
+    bench.turn()
+    bench.publish("a")
+    bench.turn()
+    assert [name(start) for start in bench.started] == ["a@0.0.1:0"]
+    bench.end("a@0.0.1:0")
+    bench.turn()
+    bench.commit()
+    assert bench.turn() == ["a@0.0.1:1"], "the later record followed"
