@@ -6,6 +6,7 @@ Invariant: ``state`` is the fold of the log up to ``_next``; it only moves forwa
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,9 +18,12 @@ from streams.job import TransientError
 from streams.ports import Message, RecordRefusedError, TopicPartition
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streams.ports import LogReader, Publisher, Record
 
 SCHEMAS_TOPIC = "_schemas"
+_IDLE = 3600.0  # seconds; well below any delete.retention.ms
 _log = structlog.get_logger(__name__)
 
 
@@ -30,15 +34,25 @@ class RegistryLog:
         publisher: Writes with ``acks=all``.
         reader: Reads bounded stretches.
         topic: One partition, compacted.
+        clock: Seconds that only go up.
     """
 
-    def __init__(self, publisher: Publisher, reader: LogReader, *, topic: str = SCHEMAS_TOPIC) -> None:
+    def __init__(
+        self,
+        publisher: Publisher,
+        reader: LogReader,
+        *,
+        topic: str = SCHEMAS_TOPIC,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.state = RegistryState()
         self._publisher = publisher
         self._reader = reader
         self._topic = topic
         self._at = TopicPartition(topic, 0)
         self._next = 0
+        self._clock = clock
+        self._seen = clock()
         self._reading = asyncio.Lock()
         self._refreshing = asyncio.Lock()
         self._begun = self._done = 0  # refreshes, counted
@@ -63,7 +77,10 @@ class RegistryLog:
             if ends.keys() != {self._at}:
                 found = f"has {len(ends)} partitions instead of one" if ends else "does not exist"
                 raise RegistryUnavailableError(f"topic {self._topic} {found}: run 'keylane topics apply'")
-            await self._read_to(ends[self._at])
+            now = self._clock()
+            # Compaction drops tombstones after a day: who was idle for long may have missed some.
+            await self._read_to(ends[self._at], anew=now - self._seen > _IDLE)
+            self._seen = now
         except TransientError as error:
             raise RegistryUnavailableError(f"the schema log cannot be read: {error}") from error
 
@@ -82,19 +99,20 @@ class RegistryLog:
         except TransientError as error:
             raise RegistryUnavailableError(f"the schema log does not take records: {error}") from error
 
-    async def _read_to(self, end: int) -> None:
+    async def _read_to(self, end: int, *, anew: bool = False) -> None:
         async with self._reading:
-            if end <= self._next:
-                return
-            async for batch in self._reader.read({self._at: self._next}, {self._at: end}):
+            end = max(end, self._next)
+            state, start = (RegistryState(), 0) if anew else (self.state, self._next)
+            async for batch in self._reader.read({self._at: start}, {self._at: end}):
                 for record in batch:
-                    self._apply(record)
-            self._next = end
+                    self._apply(state, record)
+                if not anew:
+                    self._next = batch[-1].offset + 1  # whoever goes on after an interruption goes on here
+            self.state, self._next = state, end
 
-    def _apply(self, record: Record) -> None:
-        self._next = record.offset + 1
+    def _apply(self, state: RegistryState, record: Record) -> None:
         try:
-            self.state.apply(record.key, record.value)
+            state.apply(record.key, record.value)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             # Passed over by every process alike; the schemas around it stay readable.
             _log.warning("unreadable schema record", topic=self._topic, offset=record.offset, error=str(error))

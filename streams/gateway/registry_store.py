@@ -193,10 +193,12 @@ class RegistryStore:
             return version.version
 
     async def _propose(self, state: RegistryState, subject: str, parsed: Parsed) -> Version:
+        # First the place, then the check against what stands before it: who comes between makes this one lose.
+        proposal = state.propose(subject, parsed.text, uuid.uuid4().hex)
         found = await _violations(state, subject, parsed, state.versions(subject))
         if found:
             raise problems.incompatible(subject, found)
-        return state.propose(subject, parsed.text, uuid.uuid4().hex)
+        return proposal
 
     async def _wipe(self, versions: Iterable[Version], marks: Iterable[bytes]) -> list[int]:
         # A lost registration must not come to count when the one it lost against is gone; nor may an id come again.

@@ -251,7 +251,7 @@ def _address_space() -> int:
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, dict[str, Any]]:
-    done = subprocess.run(  # noqa: S603 - this very file
+    done = subprocess.run(
         [sys.executable, __file__],
         capture_output=True,
         text=True,
