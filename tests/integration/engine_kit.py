@@ -26,12 +26,12 @@ from streams.engine.outbox import Outbox
 from streams.engine.runner import Runner
 from streams.engine.telemetry import Telemetry
 from streams.event import Attributes, to_headers
-from streams.job import Group
 from streams.ports import Message
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from streams.job import Group
     from streams.settings import Settings
 
 
@@ -45,8 +45,8 @@ ORDER = Contract(
     kind="event",
     model=Order,
     schemas=(
-        '{"type":"record","name":"Placed","namespace":"keylane.order","fields":['
-        '{"name":"number","type":"long"},{"name":"name","type":"string","default":"x"}]}',
+        """{"type": "record", "name": "Placed", "namespace": "keylane.order", "fields": [
+            {"name": "number", "type": "long"}, {"name": "name", "type": "string", "default": "x"}]}""",
     ),
 )
 
@@ -87,7 +87,7 @@ class Kit:
         self.metrics = PrometheusMetrics()
 
     @contextlib.asynccontextmanager
-    async def engine(self, **engine_options: Any) -> AsyncIterator[Engine]:
+    async def engine(self, instance: str | None = None, **engine_options: Any) -> AsyncIterator[Engine]:
         """A running engine with its partitions taken over; stopped (drained) at the end."""
         reader, writer = KafkaLogReader(self.options), KafkaBatchWriter(self.options)
         await writer.start()
@@ -102,6 +102,7 @@ class Kit:
             topics=list(self.family.shelves),
             session_timeout=6,
             rebalance_timeout=10,
+            instance=instance,
         )
         limits = Limits(concurrency=self.group.concurrency, batch=batch_of(self.group), linger=0.02)
         engine = Engine(

@@ -306,6 +306,4 @@ def test_a_strangers_record_in_a_tier_runs_like_any_other_and_the_key_waits_for_
     bench.turn()
     assert [name(start) for start in bench.started] == ["a@0.0.1:0"]
     bench.end("a@0.0.1:0")
-    bench.turn()
-    bench.commit()
-    assert bench.turn() == ["a@0.0.1:1"], "the later record followed"
+    assert bench.turn() == ["a@source:0"]

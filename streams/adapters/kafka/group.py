@@ -14,7 +14,6 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import (
     CommitFailedError,
-    FencedInstanceIdError,
     IllegalGenerationError,
     IllegalStateError,
     KafkaError,
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
 _LOST = (
     CommitFailedError,
-    FencedInstanceIdError,
     IllegalGenerationError,
     IllegalStateError,
     RebalanceInProgressError,
