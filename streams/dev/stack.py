@@ -11,6 +11,7 @@ Invariant: of one data folder at most one stack runs, and none of its servers ou
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import shutil
 import threading
@@ -18,7 +19,7 @@ import time
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Self
 
-from streams.dev import jars, ports, postgres, redis, state
+from streams.dev import ports, postgres, redis, state
 from streams.dev.addresses import Addresses
 from streams.dev.errors import CancelledError, PortTakenError, StackError
 from streams.dev.kafka import KafkaBroker
@@ -167,7 +168,7 @@ class Stack:
         try:
             state.clear(self.folder)
             self._require_space()
-            classpath = jars.fetch(jars.cache_dir(), self._report) if "kafka" in self._parts else []
+            classpath = _classpath(self._report) if "kafka" in self._parts else []
             chosen = self._start_on_free_ports(classpath, lock)
             self._state = state.State(pid=os.getpid(), ports=chosen)
             state.write(self.folder, self._state)
@@ -226,3 +227,12 @@ class Stack:
             raise StackError(
                 f"the disk is full: {self.folder} has {free >> 20} MB free, the stack needs {_NEEDED >> 20} MB"
             )
+
+
+def _classpath(report: Callable[[str], None]) -> list[Path]:
+    try:
+        jars = importlib.import_module("streams.dev.jars")  # needs the dev extra, which a deployment does without
+    except ImportError as error:
+        raise StackError(f"the embedded Kafka needs {error.name}: install keylane with its 'dev' extra") from error
+    found: list[Path] = jars.fetch(jars.cache_dir(), report)
+    return found

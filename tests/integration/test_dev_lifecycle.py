@@ -204,7 +204,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None
 
 
 def test_a_download_that_fails_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.dev.jars.MAVEN_CENTRAL_URL", f"http://127.0.0.1:{ports.any_free()}")
+    monkeypatch.setattr("streams.dev.maven.MAVEN_CENTRAL_URL", f"http://127.0.0.1:{ports.any_free()}")
     with pytest.raises(StackError, match=r"cannot be downloaded \(ConnectionError\); check the network"):
         jars.fetch(tmp_path, lambda _: None)
 
