@@ -75,7 +75,7 @@ def publish(
             raise PublishError(
                 f"line {line}: {reason}; {report.published} records were published before it, none after it"
             )
-    _say(f"published {report.published} records" + (f", passed over {report.bad} bad values" if report.bad else ""))
+    _say(f"published {report.published} records" + (f"; bad values passed over: {report.bad}" if report.bad else ""))
     raise typer.Exit(_PASSED_OVER if report.bad else 0)
 
 
