@@ -19,6 +19,7 @@ from schemas.compatibility import incompatibilities
 from schemas.contract import problems
 from schemas.errors import SchemaRefusedError, UndecodableError, UnknownContractError
 from schemas.guard import Guard
+from schemas.shared import SharedCalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -87,6 +88,8 @@ class Codec:
         self._writers: dict[str, tuple[bytes, Any]] = {}
         # By the four bytes of the id: a reader, or why records of this schema cannot be read.
         self._readers: dict[bytes, _Reader | UndecodableError] = {}
+        self._loading: SharedCalls[None] = SharedCalls()
+        self._registering: SharedCalls[tuple[bytes, Any]] = SharedCalls()
 
     async def encode(self, contract: Contract, model: BaseModel) -> bytes:
         """The value of a record; the schema is registered on first use.
@@ -96,7 +99,7 @@ class Codec:
             SchemaRefusedError: The registry does not accept the contract's schema.
             RegistryUnavailableError: The registry cannot be reached.
         """
-        prefix, schema = self._writers.get(contract.name) or await self._register(contract)
+        prefix, schema = self._writers.get(contract.name) or await self._writer(contract)
         stream = BytesIO()
         stream.write(prefix)
         try:
@@ -107,6 +110,15 @@ class Codec:
         if len(value) > self._max_bytes:
             raise ValueError(f"{contract.name}: {len(value)} bytes are more than the {self._max_bytes} allowed")
         return value
+
+    async def register(self) -> None:
+        """Register every contract now, so that no ``encode`` has to wait for the registry.
+
+        Raises:
+            SchemaRefusedError, RegistryUnavailableError: As ``encode``.
+        """
+        for contract in self._contracts.values():
+            await self._writer(contract)
 
     def decode_now(self, value: bytes) -> Payload | None:
         """Decode, if the schema is at hand; None means: await ``load`` with this value, then call again.
@@ -133,11 +145,16 @@ class Codec:
             RegistryUnavailableError: The registry cannot be reached.
         """
         key = value[1:_PREFIX]
-        if key in self._readers:
-            return
+        if key not in self._readers:
+            await self._loading.run(key, lambda: self._fetch(key))
+
+    async def _fetch(self, key: bytes) -> None:
         text = await self._registry.schema(int.from_bytes(key))
         # Large schemas take a while to check: not on the loop.
         self._readers[key] = await asyncio.to_thread(self._prepare, int.from_bytes(key), text)
+
+    async def _writer(self, contract: Contract) -> tuple[bytes, Any]:
+        return await self._registering.run(contract.name, lambda: self._register(contract))
 
     async def _register(self, contract: Contract) -> tuple[bytes, Any]:
         schema_id = await self._registry.register(contract.fullname, contract.newest)

@@ -80,11 +80,11 @@ class RegistryClient:
         return await self._id_by_text(f"/subjects/{quote(subject, safe='')}", schema)
 
     async def schema(self, schema_id: int) -> str:
-        """See ``Registry.schema``; another schema type than Avro counts as unknown."""
+        """See ``Registry.schema``; what is not Avro in one piece counts as unknown."""
         if schema_id not in self._schemas:
             answer = await self._ask("GET", f"/schemas/ids/{schema_id}")
-            if answer.get("schemaType", "AVRO") != "AVRO":
-                raise UnknownSchemaError(f"schema {schema_id} is of type {answer['schemaType']}, not AVRO")
+            if answer.get("schemaType", "AVRO") != "AVRO" or answer.get("references"):
+                raise UnknownSchemaError(f"schema {schema_id} is not an Avro schema in one piece, without references")
             self._schemas[schema_id] = self._field(answer, "schema", str)
         return self._schemas[schema_id]
 

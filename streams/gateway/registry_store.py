@@ -47,7 +47,7 @@ class RegistryStore:
         async with self._writing:
             for _ in range(_ATTEMPTS):
                 state = await self.read()
-                there = _find(state, subject, parsed, normalize=normalize)
+                there = await _find(state, subject, parsed, normalize=normalize)
                 if there is not None:
                     return there.id
                 proposal = await self._propose(state, subject, parsed)
@@ -72,7 +72,7 @@ class RegistryStore:
         state = await self.read()
         if not state.versions(subject, deleted=deleted):
             raise problems.subject_unknown(subject)
-        there = _find(state, subject, parsed, normalize=normalize, deleted=deleted)
+        there = await _find(state, subject, parsed, normalize=normalize, deleted=deleted)
         if there is None:
             raise problems.schema_unknown()
         return there
@@ -233,14 +233,18 @@ async def checked(schema: str, *, normalize: bool = False) -> Parsed:
         raise problems.invalid_schema(str(error)) from None
 
 
-def _find(
+async def _find(
     state: RegistryState, subject: str, parsed: Parsed, *, normalize: bool, deleted: bool = False
 ) -> Version | None:
-    known = state.id_of(parsed.text)
-    for version in reversed(state.versions(subject, deleted=deleted)):
-        if version.id == known or (normalize and normal_form(parse(version.text)) == parsed.text):
+    known, versions = state.id_of(parsed.text), state.versions(subject, deleted=deleted)
+    for version in reversed(versions):
+        if version.id == known:
             return version
-    return None
+    return await asyncio.to_thread(_in_normal_form, versions, parsed.text) if normalize else None
+
+
+def _in_normal_form(versions: Sequence[Version], text: str) -> Version | None:
+    return next((version for version in reversed(versions) if normal_form(parse(version.text)) == text), None)
 
 
 async def _violations(state: RegistryState, subject: str, new: Parsed, earlier: Sequence[Version]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from datetime import UTC, datetime
@@ -122,6 +123,24 @@ async def test_a_registry_that_is_away_is_no_fault_of_the_record(codec: Codec, s
     shelf.away = False
     await codec.load(value)
     assert codec.decode_now(value) is not None
+
+
+async def test_a_thousand_records_of_a_new_schema_ask_the_registry_once(codec: Codec, shelf: Shelf) -> None:
+    values = await asyncio.gather(*(codec.encode(HELD, HELD.model(**FIELDS)) for _ in range(1000)))
+    assert shelf.asked == 1
+    await asyncio.gather(*(codec.load(value) for value in values))
+    assert shelf.asked == 2
+
+
+async def test_who_gives_up_waiting_for_a_schema_takes_it_from_nobody(codec: Codec, shelf: Shelf) -> None:
+    value = await codec.encode(HELD, HELD.model(**FIELDS))
+    impatient, patient = asyncio.create_task(codec.load(value)), asyncio.create_task(codec.load(value))
+    await asyncio.sleep(0)
+    impatient.cancel()
+    await patient
+    assert impatient.cancelled()
+    assert codec.decode_now(value) is not None
+    assert shelf.asked == 2
 
 
 async def test_an_unknown_schema_id_is_final(codec: Codec) -> None:

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import encode_basic_auth, web
 from aiohttp.test_utils import TestClient, TestServer
+from typer.testing import CliRunner
 
+from schemas.catalogue import contracts
 from schemas.errors import RegistryUnavailableError, SchemaRefusedError, UnknownSchemaError
 from schemas.registry import RegistryClient
+from streams.cli import schemas as command
 from streams.gateway.registry import registry_app
 from tests.unit.registry_memory import MemoryLog, opened
 
@@ -238,6 +241,18 @@ async def test_the_client_registers_and_reads(client: RegistryClient, log: Memor
     assert len(log.records) == written
 
 
+async def test_the_register_command_registers_every_version_once(server: TestServer, log: MemoryLog) -> None:
+    outputs = []
+    for _ in range(2):
+        arguments = ["register", "--url", str(server.make_url("/registry"))]
+        result = await asyncio.to_thread(CliRunner().invoke, command.app, arguments)
+        assert result.exit_code == 0, result.output
+        outputs.append(result.output)
+    assert outputs[0] == outputs[1]
+    assert "keylane.reservation.Held v1: id " in outputs[0]
+    assert len(log.records) == sum(len(contract.schemas) for contract in contracts())
+
+
 async def test_the_client_tells_final_from_transient(client: RegistryClient, log: MemoryLog) -> None:
     await client.register("a", INT)
     with pytest.raises(UnknownSchemaError):
@@ -276,6 +291,22 @@ async def test_whatever_else_is_wrong_with_a_registry_is_transient(answer: web.R
     async with TestServer(app) as server:
         client = RegistryClient(str(server.make_url("/")))
         with pytest.raises(RegistryUnavailableError):
+            await client.schema(1)
+        await client.close()
+
+
+@pytest.mark.parametrize(
+    "answer", [{"schema": "{}", "schemaType": "JSON"}, {"schema": '"x.Y"', "references": [{"name": "x.Y"}]}]
+)
+async def test_a_schema_of_another_type_or_in_pieces_is_unknown_to_the_client(answer: dict[str, Any]) -> None:
+    async def handler(_: web.Request) -> web.Response:
+        return web.json_response(answer)
+
+    app = web.Application()
+    app.router.add_get("/schemas/ids/1", handler)
+    async with TestServer(app) as server:
+        client = RegistryClient(str(server.make_url("/")))
+        with pytest.raises(UnknownSchemaError):
             await client.schema(1)
         await client.close()
 
