@@ -10,6 +10,7 @@ import typer
 import uvloop
 from rich.console import Console
 
+from streams.adapters import logs
 from streams.adapters.kafka.topics import TopicsRefusedError
 from streams.app.demo.run import Demo
 from streams.app.demo.start import started
@@ -35,7 +36,10 @@ def run(
     expected = (CatalogueError, CoPartitionError, StackError, TopicsRefusedError, TransientError)
     with explained(*expected):
         settings = load().model_copy(update={"tier_scale": TIER_SCALE})
-        holds = uvloop.run(_play(settings, Console(), records, once=once))
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        with (settings.data_dir / "demo.log").open("a") as stream:
+            logs.configure(settings.log_level, stream)
+            holds = uvloop.run(_play(settings, Console(), records, once=once))
     raise typer.Exit(0 if holds else 1)
 
 

@@ -45,7 +45,7 @@ async def _work(settings: Settings, names: list[str]) -> None:
     async with worker(settings, names) as (made, running):
         log.info("worker started", groups=sorted(made.engines))
         asked = asyncio.ensure_future(stop.wait())
-        await asyncio.wait({asked, running}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([asked, running], return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()
         if running.done():
             _raise_first(running)

@@ -11,6 +11,7 @@ from streams.adapters.kafka.options import client_options
 from streams.adapters.kafka.topics import TopicAdmin, TopicsRefusedError
 from streams.app.gateway import gateway
 from streams.catalogue import load_catalogue
+from streams.dev import ports
 from streams.dev.stack import Stack
 from streams.topics import Refuse, wanted
 
@@ -40,7 +41,8 @@ async def started(settings: Settings, report: Callable[[str], None]) -> AsyncIte
     stack = Stack.of(settings, report=report)
     await stack.astart()
     try:
-        named = stack.settings(settings)
+        free = ports.choose(settings.gateway_port, None, "gateway")
+        named = stack.settings(settings).model_copy(update={"gateway_port": free})
         await apply_topics(named)
         async with gateway(named) as url:
             yield Started(named, url)
