@@ -43,7 +43,7 @@ def until(condition: Callable[[], object], seconds: float = 20) -> None:
 @pytest.fixture
 def owner(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Another process that runs a stack on ``tmp_path``."""
-    process = subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)])  # noqa: S603 - the script above
+    process = subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)])
     until(lambda: state.running(tmp_path))
     yield process
     process.kill()
@@ -241,7 +241,7 @@ def test_nothing_is_embedded_of_what_the_settings_name(settings: Settings, tmp_p
 def test_ctrl_c_ends_the_command_cleanly(tmp_path: Path) -> None:
     environment = {**os.environ, "KEYLANE_DATA_DIR": str(tmp_path), "KEYLANE_KAFKA_BOOTSTRAP_SERVERS": "elsewhere:9092"}
     command = [sys.executable, "-c", "from streams.cli import main; main()", "dev", "up"]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)  # noqa: S603 - ours
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     until(lambda: state.running(tmp_path))
     servers = family_of(process.pid)
     process.send_signal(signal.SIGINT)
