@@ -66,7 +66,7 @@ async def _send(ctx: Context, run: Run, email: Email) -> Outcome:
         await run.finish()
     except RedisAwayError as error:
         # The e-mail is out: running again would send another one.
-        _LOG.warning("mail_sent_but_not_marked", id=ctx.id, error=str(error))
+        _LOG.warning("mail sent but not marked", id=ctx.id, error=str(error))
     return Done({"mail": "sent", "message_id": email.message_id})
 
 

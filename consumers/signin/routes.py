@@ -1,7 +1,8 @@
 """``POST /api/jobs/signin-notification`` and ``GET /api/jobs/{id}``, as sign-in callbacks know them.
 
 Invariant: a place under the hourly limit is taken before the job is published, in one step with the check that its id
-is new, and given back when the broker does not take the job. Without Redis nothing is accepted.
+is new, and given back when the broker does not take the job. An id is known for long only once the broker has the job,
+so that a gateway's death never makes a duplicate of a job nobody has. Without Redis nothing is accepted.
 """
 
 from __future__ import annotations
@@ -9,32 +10,33 @@ from __future__ import annotations
 from dataclasses import replace
 from http import HTTPStatus
 from math import ceil
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import structlog
 from aiohttp import web
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 from pydantic.alias_generators import to_camel
 
 from consumers.signin.limit import subject_of, window
-from schemas.fields import Line, PayloadModel
+from schemas.fields import PayloadModel
 from schemas.notification_signin.model import CONTRACT, Signin
 from streams.adapters.redis import RedisAwayError, Verdict
-from streams.gateway.models import JobView
+from streams.gateway.models import Id, JobView, Tenant
 from streams.job import TransientError
 from streams.ports import ProblemError, RecordRefusedError, RouteSpec
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from streams.adapters.redis import Admission, SlidingWindow
+    from streams.adapters.redis import Admission
     from streams.ports import Door
 
 _LOG = structlog.get_logger(__name__)
 
 DEFAULT_TENANT = "default"
-KNOWN_FOR = 48 * 3600.0  # seconds a job id is refused as a duplicate
+PENDING_FOR = 15.0  # seconds a job id is refused while its first request is under way: more than the door's patience
+KNOWN_FOR = 48 * 3600.0  # seconds it is refused once the broker has the job
 
 _OWN_FIELDS = {"job_id", "tenant"}
 
@@ -49,8 +51,8 @@ class SigninRequest(Signin):
 
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True)
 
-    job_id: Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9._~:-]+$")] | None = None
-    tenant: Annotated[Line, Field(max_length=200, pattern=r"^[^/]+$")] = DEFAULT_TENANT
+    job_id: Id | None = None
+    tenant: Tenant = DEFAULT_TENANT
 
 
 class SigninAccepted(PayloadModel):
@@ -83,22 +85,23 @@ async def _accept(door: Door, body: SigninRequest, job_id: str) -> None:
     limit = window(door.redis, door.options)
     subject, token = subject_of(body.tenant, signin), uuid4().hex
     try:
-        _refuse(await limit.reserve(subject, job_id, token=token, seconds=KNOWN_FOR), job_id)
+        _refuse(await limit.reserve(subject, job_id, token=token, seconds=PENDING_FOR), job_id)
     except RedisAwayError as error:
         raise _internal("The limit of sign-in e-mails cannot be checked", job_id) from error
     try:
         await door.submit_job(CONTRACT, signin, tenant=body.tenant, job_id=job_id)
     except (ProblemError, RecordRefusedError, TransientError) as error:
-        await _give_back(limit, subject, job_id, token)
+        await _noted(limit.give_back(subject, job_id, token=token), job_id)
         raise _internal("The broker did not acknowledge the job", job_id) from error
+    await _noted(limit.keep(job_id, token=token, seconds=KNOWN_FOR), job_id)
 
 
-async def _give_back(limit: SlidingWindow, subject: str, job_id: str, token: str) -> None:
+async def _noted(step: Awaitable[None], job_id: str) -> None:
     try:
-        await limit.give_back(subject, job_id, token=token)
+        await step
     except RedisAwayError as error:
-        # The broker's failure is what the client has to know; the place is free again within the hour.
-        _LOG.warning("place_not_given_back", job=job_id, error=str(error))
+        # The broker's answer is what the client has to know; the worker tells twins apart by itself.
+        _LOG.warning("outcome not noted in redis", job=job_id, error=str(error))
 
 
 def _refuse(admission: Admission, job_id: str) -> None:

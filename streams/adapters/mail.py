@@ -94,7 +94,7 @@ class LogMail:
             MailRefusedError: A header field holds a control character.
         """
         _refuse_injection(email)
-        _LOG.info("mail_logged", to=masked(email.to), subject=email.subject, message_id=email.message_id)
+        _LOG.info("mail logged", to=masked(email.to), subject=email.subject, message_id=email.message_id)
 
 
 class SmtpMail:
@@ -147,7 +147,7 @@ class SmtpMail:
             raise MailDelayedError(f"{self._host}:{self._port}: {_said(error)}") from error
         except ValueError as error:  # an address that SMTP cannot carry
             raise MailRefusedError(f"not a mail address: {masked(email.to)}") from error
-        _LOG.info("mail_sent", to=masked(email.to), message_id=email.message_id)
+        _LOG.info("mail sent", to=masked(email.to), message_id=email.message_id)
 
     async def _submit(self, message: EmailMessage, to: str) -> None:
         await aiosmtplib.send(

@@ -47,6 +47,11 @@ if KEYS[2] then redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[5]) end
 return {'taken', 0}
 """
 
+_KEEP = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+
 _GIVE_BACK = """
 if redis.call('GET', KEYS[2]) ~= ARGV[2] then return 0 end
 redis.call('ZREM', KEYS[1], ARGV[1])
@@ -133,6 +138,7 @@ class SlidingWindow:
         self._limit = limit
         self._window = round(seconds * 1000)
         self._take = redis.register_script(_TAKE)
+        self._keep = redis.register_script(_KEEP)
         self._give_back = redis.register_script(_GIVE_BACK)
 
     async def take(self, subject: str, member: str) -> Admission:
@@ -147,12 +153,23 @@ class SlidingWindow:
         """As ``take``, and mark the member as known for ``seconds``, in one step.
 
         A member that another ``token`` has marked, for whatever subject, is a ``DUPLICATE`` and is not counted.
+        Reserve for as long as the work at hand may take, then ``keep`` or ``give_back``: the mark of a process that
+        died in between ends by itself.
 
         Raises:
             RedisAwayError: Redis did not answer.
         """
         keys = [self._places(subject), self._mark(member)]
         return await self._run(keys, [member, self._limit, self._window, token, round(seconds * 1000)])
+
+    async def keep(self, member: str, *, token: str, seconds: float) -> None:
+        """Keep the mark of ``reserve`` for ``seconds`` from now, if it was made with this token.
+
+        Raises:
+            RedisAwayError: Redis did not answer.
+        """
+        with transient():
+            await self._keep(keys=[self._mark(member)], args=[token, round(seconds * 1000)])
 
     async def give_back(self, subject: str, member: str, *, token: str) -> None:
         """Undo ``reserve``, if it was made with this token.
@@ -241,7 +258,7 @@ class Once:
                 await self._release(keys=self._keys(work), args=[token])
         except RedisAwayError as error:
             # What went wrong inside the run matters more; the lock ends by itself.
-            _LOG.warning("lock_not_released", name=self._name, work=work, error=str(error))
+            _LOG.warning("lock not released", name=self._name, work=work, error=str(error))
 
     def _keys(self, work: str) -> list[str]:
         return [f"keylane:lock:{self._name}:{work}", f"keylane:done:{self._name}:{work}"]

@@ -124,6 +124,22 @@ async def test_what_is_given_back_is_free_and_unknown_again(window: SlidingWindo
     assert await window.reserve("user-1", "c", token="second", seconds=HOUR) == TAKEN
 
 
+async def test_a_reservation_nobody_keeps_ends_and_a_kept_one_stays(redis: Redis, unique: Callable[[str], str]) -> None:
+    name = unique("limit")
+    window = SlidingWindow(redis, name=name, limit=3, seconds=HOUR)
+    for job in ("died", "kept", "foreign"):
+        await window.reserve("user-1", job, token="first", seconds=0.2)
+    await window.keep("kept", token="first", seconds=HOUR)
+    await window.keep("foreign", token="second", seconds=HOUR)
+
+    async def over() -> bool:
+        return not await redis.exists(f"keylane:known:{name}:died", f"keylane:known:{name}:foreign")
+
+    await eventually(over)
+    assert await window.reserve("user-1", "died", token="second", seconds=HOUR) == TAKEN
+    assert (await window.reserve("user-1", "kept", token="second", seconds=HOUR)).verdict is Verdict.DUPLICATE
+
+
 async def test_nobody_gives_back_what_another_reserved(window: SlidingWindow) -> None:
     await window.reserve("user-1", "a", token="first", seconds=HOUR)
     await window.give_back("user-1", "a", token="second")

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from aiohttp import web
+from aiohttp import ServerDisconnectedError, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from consumers.signin.routes import ROUTES
+from consumers.signin.routes import KNOWN_FOR, PENDING_FOR, ROUTES
 from schemas.job_status.model import Status
 from schemas.notification_signin.model import Signin
 from streams.adapters.redis import connect
@@ -49,7 +49,7 @@ class Broker:
 
     def __init__(self) -> None:
         self.jobs: dict[str, tuple[str, str, Any]] = {}
-        self.faults: list[Exception] = []
+        self.faults: list[BaseException] = []
 
     async def submit(
         self, name: str, payload: Any, *, tenant: str, entity: str | None = None, job_id: str | None = None
@@ -219,6 +219,21 @@ async def test_what_the_broker_does_not_take_is_a_500_and_gives_its_place_back(
         assert (answer.status, problem["job_id"]) == (500, body["jobId"])
         assert "again" in problem["detail"]
     assert (await client.post(PATH, json=body)).status == 202
+
+
+async def test_a_job_whose_gateway_died_before_the_broker_had_it_is_no_duplicate_for_long(
+    client: Any, broker: Broker, redis: Redis, body: dict[str, Any], unique: Callable[[str], str]
+) -> None:
+    body["jobId"] = unique("job")
+    broker.faults = [asyncio.CancelledError()]
+    with suppress(ServerDisconnectedError):
+        await client.post(PATH, json=body)
+    mark = f"keylane:known:signin:{body['jobId']}"
+    assert 0 < await redis.ttl(mark) <= PENDING_FOR
+    assert (await client.post(PATH, json=body)).status == 409
+    await redis.delete(mark)  # as time will
+    assert (await client.post(PATH, json=body)).status == 202
+    assert await redis.ttl(mark) > KNOWN_FOR - 60
 
 
 async def test_without_redis_nothing_is_accepted(broker: Broker, body: dict[str, Any]) -> None:
