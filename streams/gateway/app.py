@@ -6,7 +6,7 @@ Invariant: what is served under a ``RouteSpec`` is what ``/openapi.json`` descri
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 HEALTH = web.AppKey("health", Health)
 """The application's ``Health``: whoever runs the application sets ``started`` and ``stopping``."""
 
-RUNNER = {"auto_decompress": False, "access_log": None}
+RUNNER: dict[str, Any] = {"auto_decompress": False, "access_log": None}
 """Options of ``aiohttp.web.AppRunner``: packed bodies are refused, not unpacked; the access log is our own."""
 
 

@@ -1,0 +1,146 @@
+"""Wires the gateway: the broker, the registry it serves (unless another is named), the history, and the server."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import ipaddress
+import os
+from typing import TYPE_CHECKING
+
+import structlog
+from aiohttp import web
+from yarl import URL
+
+from schemas.catalogue import contracts
+from schemas.errors import RegistryUnavailableError
+from streams.adapters import sql
+from streams.adapters.kafka.options import client_options
+from streams.adapters.kafka.publisher import KafkaPublisher
+from streams.adapters.kafka.reader import KafkaLogReader
+from streams.adapters.metrics import PrometheusMetrics
+from streams.adapters.progress import KafkaProgress
+from streams.app.connections import Connections, connections
+from streams.deadletters.entry import families
+from streams.deadletters.reading import DeadLetters
+from streams.gateway.app import HEALTH, RUNNER, Parts, create_app
+from streams.gateway.health import HealthCheck
+from streams.gateway.registry import registry_app
+from streams.gateway.registry_log import RegistryLog
+from streams.gateway.registry_store import RegistryStore
+from streams.groups import groups
+from streams.history import GROUP, TOPIC
+from streams.settings import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from schemas.codec import Codec
+    from streams.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+
+@contextlib.asynccontextmanager
+async def gateway(settings: Settings) -> AsyncIterator[str]:
+    """A serving gateway; gives its URL. On leaving, requests under way are given time to end.
+
+    Raises:
+        SettingsError: A server is not named, the address is not a loopback one, or the port is taken.
+        CatalogueError: The deployment's declarations cannot be loaded.
+        TransientError: The broker or the database cannot be reached.
+    """
+    url = _url(settings)
+    async with contextlib.AsyncExitStack() as stack:
+        store = None if settings.schema_registry_url else await _store(stack, settings)
+        found = await stack.enter_async_context(connections(settings, store))
+        await sql.migrate(found.sql)
+        await _register(found.codec)
+        progress = KafkaProgress(found.kafka, group=GROUP, topic=TOPIC)
+        stack.push_async_callback(progress.stop)
+        app = create_app(_parts(settings, found, progress, store, url))
+        await stack.enter_async_context(_served(app, settings))
+        yield url
+
+
+def _url(settings: Settings) -> str:
+    host = settings.gateway_host
+    if host != "localhost" and not _is_loopback(host):
+        raise SettingsError(
+            f"KEYLANE_GATEWAY_HOST: {host} can be reached from other machines, but the gateway does not authenticate "
+            "its clients yet; bind it to 127.0.0.1 or ::1 and put an authenticating proxy in front"
+        )
+    return settings.public_url or str(URL.build(scheme="http", host=host, port=settings.gateway_port))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+async def _store(stack: contextlib.AsyncExitStack, settings: Settings) -> RegistryStore:
+    options = client_options(settings)
+    publisher = KafkaPublisher(options)
+    stack.push_async_callback(publisher.stop)
+    await publisher.start()
+    return RegistryStore(RegistryLog(publisher, KafkaLogReader(options)))
+
+
+async def _register(codec: Codec) -> None:
+    try:
+        await codec.register()
+    except RegistryUnavailableError as error:
+        _log.warning("contracts are registered later, on first use", reason=str(error))
+
+
+def _parts(
+    settings: Settings, found: Connections, progress: KafkaProgress, store: RegistryStore | None, url: str
+) -> Parts:
+    metrics = PrometheusMetrics()
+    return Parts(
+        publisher=found.publisher,
+        codec=found.codec,
+        contracts=contracts(),
+        catalogue=found.catalogue,
+        history=sql.SqlHistory(found.sql),
+        progress=progress,
+        letters=DeadLetters(found.reader, families(groups(found.catalogue)), max_replays=settings.max_replays),
+        redis=found.redis,
+        metrics=metrics,
+        shown=metrics,
+        base_url=url,
+        version=importlib.metadata.version("keylane"),
+        max_body_bytes=settings.max_body_bytes,
+        registry=None if store is None else registry_app(store),
+        checks=(
+            HealthCheck("kafka", progress.ping),
+            HealthCheck("postgres", lambda: sql.ping(found.sql), needed=False),
+            HealthCheck("redis", found.redis.ping, needed=False),
+        ),
+    )
+
+
+@contextlib.asynccontextmanager
+async def _served(app: web.Application, settings: Settings) -> AsyncIterator[None]:
+    runner = web.AppRunner(app, shutdown_timeout=settings.drain_timeout, **RUNNER)
+    await runner.setup()
+    try:
+        await _listen(runner, settings)
+        app[HEALTH].started = True
+        yield
+    finally:
+        app[HEALTH].stopping = True
+        await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, settings: Settings) -> None:
+    host, port = settings.gateway_host, settings.gateway_port
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        raise SettingsError(
+            f"KEYLANE_GATEWAY_PORT: port {port} of {host} cannot be used ({os.strerror(error.errno or 0)}); "
+            "choose another one (--port)"
+        ) from error
