@@ -70,6 +70,11 @@ class Settings(BaseSettings):
     smtp_ssl_cafile: Path | None = None  # who signed the mail server's certificate, if not an authority of the system
     signin_mails_per_hour: int = 10
 
+    @property
+    def registry_url(self) -> str:
+        """The schema registry named, or the one the gateway serves."""
+        return self.schema_registry_url or f"http://{self.gateway_host}:{self.gateway_port}/registry"
+
 
 def load() -> Settings:
     """The settings of this process.

@@ -27,11 +27,6 @@ if TYPE_CHECKING:
     from streams.settings import Settings
 
 
-def registry_url(settings: Settings) -> str:
-    """The registry named, or the one the gateway serves."""
-    return settings.schema_registry_url or f"http://{settings.gateway_host}:{settings.gateway_port}/registry"
-
-
 @dataclass(frozen=True, slots=True)
 class Connections:
     """What is shared inside one process."""
@@ -61,7 +56,7 @@ async def connections(settings: Settings, registry: Registry | None = None) -> A
         stack.push_async_callback(publisher.stop)
         await publisher.start()
         if registry is None:
-            registry = client = RegistryClient(registry_url(settings))
+            registry = client = RegistryClient(settings.registry_url)
             stack.push_async_callback(client.close)
         cache = redis.connect(redis_url, cafile=settings.redis_ssl_cafile)
         stack.push_async_callback(cache.aclose)

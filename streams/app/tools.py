@@ -16,7 +16,6 @@ from schemas.registry import RegistryClient
 from streams.adapters.kafka.options import client_options
 from streams.adapters.kafka.publisher import KafkaPublisher
 from streams.adapters.kafka.reader import KafkaLogReader
-from streams.app.connections import registry_url
 from streams.catalogue import load_catalogue
 from streams.deadletters.entry import families
 from streams.deadletters.operation import Operations
@@ -48,7 +47,7 @@ async def publisher(settings: Settings) -> AsyncIterator[KafkaPublisher]:
 @asynccontextmanager
 async def codec(settings: Settings) -> AsyncIterator[Codec]:
     """A codec over all contracts, with the registry of the settings (else the gateway's)."""
-    registry = RegistryClient(registry_url(settings))
+    registry = RegistryClient(settings.registry_url)
     try:
         yield Codec(registry, contracts(), max_bytes=settings.max_body_bytes)
     finally:

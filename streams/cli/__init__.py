@@ -22,8 +22,14 @@ COMMANDS = {
 def main() -> None:
     """Run the command line; a mistake of the user ends with one sentence and exit code 1."""
     name = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
-    wanted = [name] if name in COMMANDS else list(COMMANDS)
     app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
-    for command in wanted:
-        app.add_typer(importlib.import_module(f"streams.cli.{command}").app, name=command, help=COMMANDS[command])
+    for command, text in COMMANDS.items():
+        if command == name:
+            app.add_typer(importlib.import_module(f"streams.cli.{command}").app, name=command, help=text)
+        else:
+            app.command(command, help=text)(_named_only)
     app()
+
+
+def _named_only() -> None:
+    """Stands for a command in the list of commands, where it is never called."""

@@ -20,7 +20,6 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from schemas.catalogue import contracts
 from schemas.errors import RegistryUnavailableError, SchemaRefusedError
 from streams.app import tools
-from streams.app.connections import registry_url
 from streams.catalogue import load_catalogue
 from streams.cli.mistakes import explained
 from streams.core.jsonfeed import JsonFeed
@@ -98,7 +97,7 @@ async def _publish(settings: Settings, source: BinaryIO, *, skip_bad: bool) -> R
                 bar = progress.add_task("publish", total=_size(source))
                 return await run.run(_values(source, settings, lambda read: progress.advance(bar, read)))
         except RegistryUnavailableError as error:
-            where = registry_url(settings)
+            where = settings.registry_url
             raise PublishError(
                 f"no schema registry at {where}: {error}; start 'keylane gateway', or set KEYLANE_SCHEMA_REGISTRY_URL"
             ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,9 +13,6 @@ from schemas.errors import RegistryUnavailableError, SchemaRefusedError
 from schemas.registry import RegistryClient
 from streams.cli.mistakes import explained
 from streams.settings import load
-
-if TYPE_CHECKING:
-    from streams.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -40,7 +37,7 @@ def register(
 ) -> None:
     """Register every version of every contract, oldest first, and print the ids."""
     with explained(RegistryUnavailableError, SchemaRefusedError):
-        asyncio.run(_register(url or _configured(load())))
+        asyncio.run(_register(url or load().registry_url))
 
 
 async def _register(url: str) -> None:
@@ -51,7 +48,3 @@ async def _register(url: str) -> None:
                 typer.echo(f"{contract.fullname} v{number}: id {await client.register(contract.fullname, schema)}")
     finally:
         await client.close()
-
-
-def _configured(settings: Settings) -> str:
-    return settings.schema_registry_url or f"http://{settings.gateway_host}:{settings.gateway_port}/registry"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 import typer
@@ -44,7 +44,7 @@ async def _work(settings: Settings, names: list[str]) -> None:
         loop.add_signal_handler(number, stop.set)
     async with worker(settings, names) as (made, running):
         log.info("worker started", groups=sorted(made.engines))
-        asked = asyncio.ensure_future(stop.wait())
+        asked: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
         await asyncio.wait([asked, running], return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()
         if running.done():
