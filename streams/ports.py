@@ -106,6 +106,9 @@ class GroupConsumer(Protocol):
             TransientError: The cluster cannot be reached for now.
         """
 
+    def ends(self) -> dict[TopicPartition, int]:
+        """The end offsets that the last fetches told of; partitions not fetched yet are left out."""
+
     async def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Committed]:
         """What the group committed; partitions without a commit are left out."""
 

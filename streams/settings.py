@@ -55,6 +55,9 @@ class Settings(BaseSettings):
     max_replays: int = 3
     dlt_aliases: bool = True  # Spring's and Kafka Streams' header names on dead letters
 
+    worker_host: str = "127.0.0.1"
+    worker_port: int | None = None  # metrics and probes of a worker; none where it is not set
+
     gateway_host: str = "127.0.0.1"
     gateway_port: int = 8080
     max_body_bytes: int = 1_048_576

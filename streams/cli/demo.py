@@ -25,6 +25,7 @@ app = typer.Typer(invoke_without_command=True)
 
 # The sample load does not wait half an hour for its last tier.
 TIER_SCALE = 0.02
+_PIPE_WIDTH = 130
 
 
 @app.callback()
@@ -39,8 +40,14 @@ def run(
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         with (settings.data_dir / "demo.log").open("a") as stream:
             logs.configure(settings.log_level, stream)
-            holds = uvloop.run(_play(settings, Console(), records, once=once))
+            holds = uvloop.run(_play(settings, _console(), records, once=once))
     raise typer.Exit(0 if holds else 1)
+
+
+def _console() -> Console:
+    found = Console()
+    # A pipe has no width of its own; the table needs this much.
+    return found if found.is_terminal else Console(width=_PIPE_WIDTH)
 
 
 async def _play(settings: Settings, console: Console, records: int, *, once: bool) -> bool:

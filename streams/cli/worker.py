@@ -11,6 +11,7 @@ import typer
 import uvloop
 
 from streams.adapters import logs
+from streams.app.probes import probes
 from streams.app.worker import worker
 from streams.cli.mistakes import explained
 from streams.dev.addresses import attach
@@ -31,7 +32,7 @@ def run(
     ] = None,
 ) -> None:
     """Run consumer groups (all of them unless some are named) until SIGTERM or Ctrl-C."""
-    with explained(CatalogueError, CoPartitionError, StackError, TransientError):
+    with explained(CatalogueError, CoPartitionError, OSError, StackError, TransientError):
         settings = attach(load())
         logs.configure(settings.log_level)
         uvloop.run(_work(settings, group or []))
@@ -43,14 +44,19 @@ async def _work(settings: Settings, names: list[str]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with worker(settings, names) as (made, running):
-        log.info("worker started", groups=sorted(made.engines))
-        asked: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
-        await asyncio.wait([asked, running], return_when=asyncio.FIRST_COMPLETED)
-        asked.cancel()
-        if running.done():
-            _raise_first(running)
+        async with probes(made, settings.worker_host, settings.worker_port):
+            log.info("worker started", groups=sorted(made.engines))
+            await _until(stop, running)
         log.info("worker drains")
     log.info("worker ended")
+
+
+async def _until(stop: asyncio.Event, running: asyncio.Future[None]) -> None:
+    asked: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
+    await asyncio.wait([asked, running], return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if running.done():
+        _raise_first(running)
 
 
 def _raise_first(running: asyncio.Future[None]) -> None:

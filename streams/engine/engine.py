@@ -324,8 +324,20 @@ class Engine:
             for partition, lanes in self.core.partitions.items()
         )
 
+    def _lag(self) -> dict[str, int]:
+        """Records behind the commit, by topic, as far as the last fetches know."""
+        behind = dict.fromkeys((topic for topic in self._family.shelves if topic != self._family.dlt), 0)
+        for place, end in self._consumer.ends().items():
+            lanes, shelf = self.core.partitions.get(place.partition), self._family.shelves[place.topic]
+            if lanes is not None and place.topic in behind:
+                behind[place.topic] += max(0, end - lanes.tracks[shelf].low_water)
+        return behind
+
     def _tell_standing(self) -> None:
+        if not self.core.partitions:
+            return
         lanes = list(self.core.partitions.values())
+        self._telemetry.lag(self._lag())
         tracks: Sequence[Any] = [track for each in lanes for track in each.tracks.values()]
         self._telemetry.standing(
             running=len(self.core.running),

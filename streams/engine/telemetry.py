@@ -17,6 +17,8 @@ from streams.deadletters.ledger import state_message
 from streams.engine.messages import replayed_entry
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from streams.core.commands import Append, Result
     from streams.core.track import Entry
     from streams.engine.outbox import Outbox
@@ -126,6 +128,11 @@ class Telemetry:
             ("keylane_fenced_records", fenced),
         ):
             self._metrics.set(name, value, group=self._group)
+
+    def lag(self, behind: Mapping[str, int]) -> None:
+        """Records behind the commit, by topic."""
+        for topic, count in behind.items():
+            self._metrics.set("keylane_lag", count, group=self._group, topic=topic)
 
     async def flush(self) -> None:
         """Wait until what was told of the work is stored."""

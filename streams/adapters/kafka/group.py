@@ -127,6 +127,11 @@ class KafkaGroupConsumer:
         """The partitions owned now."""
         return frozenset(TopicPartition(tp.topic, tp.partition) for tp in self._running.assignment())
 
+    def ends(self) -> dict[TopicPartition, int]:
+        """The end offsets that the last fetches told of; partitions not fetched yet are left out."""
+        known = {tp: self._running.highwater(tp) for tp in self._running.assignment()}
+        return {TopicPartition(tp.topic, tp.partition): end for tp, end in known.items() if end is not None}
+
     async def poll(self, wait: float) -> Mapping[TopicPartition, Sequence[Record]]:
         """All that was fetched, waiting up to ``wait`` seconds for something."""
         try:

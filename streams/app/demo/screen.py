@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from streams.engine.engine import Engine
 
 _COLUMNS = ("group", "topic", "done", "rate/s", "in flight", "waiting", "in tiers", "failed", "dead", "P50", "P95")
+_LEGEND = "P50, P95: from publishing to the end of the work, retries included"
 
 
 class Screen:
@@ -31,20 +32,7 @@ class Screen:
 
     def live(self, dead: Mapping[str, int]) -> Table:
         """The table as of now; ``dead`` counts the dead letters by group."""
-        columns = (
-            "group",
-            "topic",
-            "done",
-            "rate/s",
-            "in flight",
-            "waiting",
-            "in tiers",
-            "failed runs",
-            "dead",
-            "P50",
-            "P95",
-        )
-        table = Table(*columns, title="keylane: every key in its own lane")
+        table = Table(*_COLUMNS, title="keylane: every key in its own lane", caption=_LEGEND)
         for name in self._sources:
             table.add_row(name, self._sources[name], *self._figures(name, dead.get(name, 0)))
         return table
