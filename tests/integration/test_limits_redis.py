@@ -74,6 +74,19 @@ async def test_the_window_slides(redis: Redis, unique: Callable[[str], str]) -> 
     await eventually(free)
 
 
+async def test_one_place_becomes_free_for_each_member_that_leaves_the_window(
+    redis: Redis, unique: Callable[[str], str]
+) -> None:
+    name = unique("limit")
+    window = SlidingWindow(redis, name=name, limit=2, seconds=HOUR)
+    for job in ("old", "young"):
+        await window.take("user-1", job)
+    an_hour_ago = float(await milliseconds(redis)) - HOUR * 1000 - 1
+    await redis.zadd(f"keylane:limit:{name}:user-1", {"old": an_hour_ago})
+    assert await window.take("user-1", "next") == TAKEN
+    assert (await window.take("user-1", "too-many")).verdict is Verdict.FULL
+
+
 async def test_a_member_counts_from_its_last_time(redis: Redis, unique: Callable[[str], str]) -> None:
     name = unique("limit")
     window = SlidingWindow(redis, name=name, limit=1, seconds=HOUR)
