@@ -71,6 +71,7 @@ class Demo:
         """
         async with worker(self._settings, adapt=self._faults.adapt) as (made, running):
             await self._ready(made, running)
+            self._say("the worker has taken over its partitions")
             rows = await self._prove(made, Load(self._run, made.connections, self._gateway))
             self._console.print(proof_table(rows))
             if stay:
@@ -93,14 +94,17 @@ class Demo:
             sending = asyncio.create_task(load.send(samples(time.time_ns(), self._records)))
             await watch.until(lambda: sending.done() and watch.settled(), live)
             await sending
+            self._say(
+                f"{self._records} records of three tenants ({load.published.over_http} over HTTP) are done or dead"
+            )
             self._faults.repaired = True
             replayed = await self._replay(made.connections, groups)
             await watch.until(lambda: watch.finished(replayed), live)
-        self._console.print(
-            f"{self._records} records of three tenants ({load.published.over_http} over HTTP), "
-            f"{sum(map(len, replayed.values()))} dead letters replayed after the repair"
-        )
+        self._say(f"{sum(map(len, replayed.values()))} dead letters are replayed after the repair")
         return prove(groups, load.published, self._ledger, watch.dead, replayed)
+
+    def _say(self, text: str) -> None:
+        self._console.print(f"{time.time() - self._began / 1000:5.1f} s  {text}")
 
     async def _replay(self, found: Connections, groups: Sequence[Group]) -> dict[str, set[str]]:
         """Replay what failed on purpose; the ids, by group."""
