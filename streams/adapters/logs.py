@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 _LONGEST = 8_192  # characters of one value
+_SHORT = 200  # characters of a value that is remembered with its masked form
 _DEEPEST = 4  # levels of nested values
 _SECRET = re.compile(
     r"(?i)pass(word|wd|phrase)?$|secret|token|authorization|cookie|api[-_]?key|signature|credential|private[-_]?key"
@@ -80,7 +82,16 @@ def _clean(name: str, value: Any, depth: int = 0) -> Any:
         return {_escaped(str(inner)): _clean(str(inner), each, depth + 1) for inner, each in value.items()}
     if depth < _DEEPEST and isinstance(value, list | tuple | set | frozenset):
         return [_clean(name, each, depth + 1) for each in value]
-    return redacted(_escaped(str(value)), _LONGEST)
+    text = str(value)[:_LONGEST]
+    return _masked_before(text) if len(text) <= _SHORT else _masked(text)
+
+
+def _masked(text: str) -> str:
+    return redacted(_escaped(text), _LONGEST)
+
+
+# Masking costs more than all the rest of a line, and most short values come again and again.
+_masked_before = lru_cache(maxsize=2_048)(_masked)
 
 
 def _escaped(text: str) -> str:
