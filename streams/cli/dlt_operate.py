@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from streams.core.replay import Kind, Plan
     from streams.deadletters.ledger import Operation
-    from streams.deadletters.operation import Operations, Report
+    from streams.deadletters.operation import Operations
+    from streams.deadletters.running import Report
     from streams.settings import Settings
 
 MISTAKES = (CatalogueError, DeadLetterError, RecordRefusedError, StackError, TransientError)

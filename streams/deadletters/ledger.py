@@ -65,7 +65,7 @@ class Operation:
 
 
 class Claim(NamedTuple):
-    """Entries of one partition taken by an operation, in the order to write them.
+    """Entries of one partition taken by an operation, in the order to write them, which is that of the log.
 
     ``at``: the offset of the first record that claimed them, None where this is it. ``twins``: held copies to free.
     """

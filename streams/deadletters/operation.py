@@ -8,35 +8,29 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
 from streams.core import headers as h
 from streams.core.replay import Candidate, Planner, Where
 from streams.deadletters.ledger import Claim, Operation, finished
 from streams.deadletters.reading import DeadLetterError
-from streams.deadletters.writing import Writer, messages
+from streams.deadletters.running import Pulse, Run
+from streams.deadletters.writing import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from streams.core.replay import Kind, Plan
-    from streams.deadletters.entry import Family, Filters
+    from streams.deadletters.entry import Filters
     from streams.deadletters.ledger import Ledger
     from streams.deadletters.reading import DeadLetters, Found
+    from streams.deadletters.running import Report
     from streams.deadletters.writing import Clock
-    from streams.ports import Publisher, Record, TopicPartition
+    from streams.ports import Publisher, TopicPartition
 
-CLAIM_SIZE = 200  # entries: so many are read and written at a time
-BEAT = 2.0  # seconds between signs of life
+CLAIM_SIZE = 1_000  # entries
 SILENCE = 5.0  # seconds without one: nobody works on it, and nothing it sent is still on its way
-
-
-class Report(NamedTuple):
-    """Entries dealt with in this run and written by earlier ones; ``expired``: the log has deleted the dead letter."""
-
-    done: int
-    before: int
-    expired: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +128,9 @@ class Operations:
             DeadLetterError: Somebody else took the operation over.
         """
         ledger = await self._letters.ledger()
-        pulse = _Pulse(self._letters, self._publisher, self._clock, operation, ledger)
+        pulse = Pulse(self._letters, self._publisher, self._clock, operation, ledger)
         writer = Writer(self._publisher, self._clock, rate=rate, alive=pulse.beat)
-        run = _Run(operation, self._letters, writer, await self._written(operation))
+        run = Run(operation, self._letters, writer, await self._written(operation))
         for claim in ledger.claims(operation.id):
             await run.work(claim, progress)
         await self._publisher.publish(finished(pulse.operation).message)
@@ -158,73 +152,6 @@ class Operations:
                 if place is not None and h.text(record.headers, h.REPLAY_ID) == operation.id:
                     written[Where(record.topic, record.partition)].add(place.offset)
         return written
-
-
-class _Pulse:
-    """Shows that the operation is worked on, and stops it where somebody else took it over."""
-
-    def __init__(
-        self, letters: DeadLetters, publisher: Publisher, clock: Clock, operation: Operation, ledger: Ledger
-    ) -> None:
-        self.operation = operation
-        self._letters = letters
-        self._publisher = publisher
-        self._clock = clock
-        self._ledger = ledger
-        self._last = clock.monotonic()
-
-    async def beat(self) -> None:
-        """Called between any two records; does something every ``BEAT`` seconds.
-
-        Raises:
-            DeadLetterError: Somebody else took it over.
-        """
-        if self._clock.monotonic() - self._last < BEAT:
-            return
-        await self._letters.refresh(self._ledger)
-        current = self._ledger.operations[self.operation.id]
-        if (current.beat, current.by) != (self.operation.beat, self.operation.by):
-            raise DeadLetterError(f"{current.name} was taken over by {current.by}")
-        self.operation = replace(self.operation, beat=self.operation.beat + 1)
-        await self._publisher.publish(self.operation.message)
-        self._last = self._clock.monotonic()
-
-
-class _Run:
-    """One run over an operation's claims."""
-
-    def __init__(
-        self, operation: Operation, letters: DeadLetters, writer: Writer, written: Mapping[Where, set[int]]
-    ) -> None:
-        self._operation = operation
-        self._letters = letters
-        self._writer = writer
-        self._written = written
-        self.report = Report(0, 0, 0)
-
-    async def work(self, claim: Claim, progress: Callable[[int], None]) -> None:
-        """Write a claim's entries, and wait for their acknowledgement."""
-        family = self._letters.family(claim.where.topic)
-        written = self._written.get(Where(family.replays, claim.where.partition), set())
-        todo = [offset for offset in claim.offsets if not {offset, *claim.twins.get(offset, ())} <= written]
-        records = {record.offset: record async for record in self._letters.records(claim.where, todo)}
-        report = self.report
-        for offset in claim.offsets:
-            if offset in records:
-                report = report._replace(done=report.done + 1)
-                await self._write(family, records[offset], claim.twins.get(offset, ()), written)
-            elif offset in written:
-                report = report._replace(before=report.before + 1)
-            else:
-                report = report._replace(expired=report.expired + 1)
-            progress(1)
-        await self._writer.settle()
-        self.report = report
-
-    async def _write(self, family: Family, record: Record, twins: tuple[int, ...], written: set[int]) -> None:
-        for stands_for, message in messages(self._operation, family, record, twins):
-            if stands_for not in written:
-                await self._writer.write(message)
 
 
 def _unfinished(ledger: Ledger, kind: Kind, operation_id: str) -> Operation:
@@ -252,14 +179,24 @@ def _candidate(found: Found, filters: Filters) -> Candidate:
 
 
 def _claims(plan: Plan, operation_id: str) -> Iterator[Claim]:
-    number = 0
+    numbers = count()
     for where, offsets in plan.offsets.items():
         twins = plan.twins.get(where, {})
-        for start in range(0, len(offsets), CLAIM_SIZE):
-            part = offsets[start : start + CLAIM_SIZE]
+        for part in _ascending(offsets):
             with_twins = {offset: twins[offset] for offset in part if offset in twins}
-            yield Claim(operation_id, number, where, part, twins=with_twins)
-            number += 1
+            yield Claim(operation_id, next(numbers), where, part, twins=with_twins)
+
+
+def _ascending(offsets: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """The offsets cut where they step back (to an earlier generation), so that each part can be read in one go."""
+    part: list[int] = []
+    for offset in offsets:
+        if part and (len(part) == CLAIM_SIZE or offset < part[-1]):
+            yield tuple(part)
+            part = []
+        part.append(offset)
+    if part:
+        yield tuple(part)
 
 
 def _by_topic(ends: Mapping[TopicPartition, int]) -> dict[str, dict[str, int]]:

@@ -115,21 +115,19 @@ class DeadLetters:
             DeadLetterError: There is none at that place.
         """
         self.family(where.topic)
-        async for record in self.records(where, [offset]):
-            return self._entry(record, ledger)
+        place = TopicPartition(*where)
+        if offset < (await self._reader.ends([where.topic])).get(place, 0):
+            async for record in self.records(where, [offset]):
+                return self._entry(record, ledger)
         raise DeadLetterError(f"{format_ref(where, offset)} does not exist (any more)")
 
     async def records(self, where: Where, offsets: Iterable[int]) -> AsyncIterator[Record]:
-        """The records at some offsets of a partition, in log order; those that have expired are left out."""
+        """The records at some offsets below the partition's end, in log order; those that have expired are left out."""
         wanted = set(offsets)
         if not wanted:
             return
         place = TopicPartition(*where)
-        starts, ends = await self._reader.starts([where.topic]), await self._reader.ends([where.topic])
-        low, high = max(min(wanted), starts.get(place, 0)), min(max(wanted) + 1, ends.get(place, 0))
-        if low >= high:
-            return
-        async for batch in self._reader.read({place: low}, {place: high}):
+        async for batch in self._reader.read({place: min(wanted)}, {place: max(wanted) + 1}):
             for record in batch:
                 if record.offset in wanted:
                     yield record

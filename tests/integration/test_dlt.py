@@ -72,7 +72,7 @@ class Desk:
     async def die(self, *rows: tuple[str, int], **extra: Any) -> None:
         """Dead letters as the engine writes them, one per ``(key, partition)``, in this order."""
         pending = []
-        for origin, (key, partition) in enumerate(rows):
+        for origin, (key, partition) in enumerate(rows, start=extra.get("first", 0)):
             ways = {h.LEVEL: "0.dlt", h.REPLAYS: str(extra.get("replays", 0)), h.MOVER: "worker"}
             ways |= {h.HOLD: "1"} if extra.get("held") else {}
             failure = Failure(
