@@ -164,6 +164,17 @@ class LogReader(Protocol):
         """The log start offsets of all partitions of the topics that exist."""
 
 
+class GroupOffsets(Protocol):
+    """Tells how far consumer groups have come."""
+
+    async def committed(self, group: str) -> dict[TopicPartition, int]:
+        """The committed offset of every partition the group has committed, the next one to be read.
+
+        Raises:
+            TransientError: No broker answered.
+        """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Email:
     """An e-mail of two bodies; header fields with CR, LF or NUL are refused by the transport."""
@@ -209,6 +220,7 @@ class Services:
     redis: Redis
     sql: AsyncEngine
     log_reader: LogReader
+    group_offsets: GroupOffsets
     options: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -40,7 +40,13 @@ async def no_emit(*_: object, **__: object) -> Position:
 
 def services(**given: Any) -> Services:
     nothing = cast("Any", Nothing())
-    defaults: dict[str, Any] = {"mail": nothing, "redis": nothing, "sql": nothing, "log_reader": nothing}
+    defaults: dict[str, Any] = {
+        "mail": nothing,
+        "redis": nothing,
+        "sql": nothing,
+        "log_reader": nothing,
+        "group_offsets": nothing,
+    }
     return Services(**{**defaults, "emit": no_emit, "options": OPTIONS, **given})
 
 

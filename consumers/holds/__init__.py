@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consumers.holds.handler import ENDINGS, GROUP, handle
+from consumers.holds.handler import ENDINGS, GROUP, TIERS, handle
 from consumers.holds.sweeper import sweep
 from schemas.reservation_held.model import CONTRACT as HELD
 from streams.core.retry import Retry
@@ -12,6 +12,7 @@ SUBSCRIPTION = Subscription(
     name=GROUP,
     contracts=(HELD, *ENDINGS),
     handler=handle,
+    tiers=TIERS,
     retry=Retry(attempts=4),
     timeout=10.0,
     concurrency=16,  # each run holds one of the pool's connections

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from streams.ports import Context
 
 GROUP = "hold-sweeper"
+TIERS = (2.0, 30.0, 300.0)
 
 ENDINGS = {CONFIRMED: "settled", CANCELLED: "settled", HOLD_EXPIRED: "expired"}
 _ENDING_BY_MODEL = {contract.model: state for contract, state in ENDINGS.items()}

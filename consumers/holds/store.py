@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import delete, func, select, tuple_, update
+from sqlalchemy import and_, delete, exists, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import ProgrammingError
 
@@ -19,6 +19,7 @@ from streams.adapters.sql import away
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+    from datetime import datetime
 
     from sqlalchemy.engine import Row
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -100,15 +101,26 @@ class Holds:
                 # Bound to the transaction, the lock goes with the connection, whatever happens.
                 yield bool(await connection.scalar(select(func.pg_try_advisory_xact_lock(_SWEEP_LOCK))))
 
-    async def begin_expiring(self, captured: Mapping[int, int], limit: int) -> list[Hold]:
-        """Take up to ``limit`` holds that ran out, the oldest first, from ``held`` to ``expiring``.
+    async def overdue(self) -> datetime | None:
+        """The database's time, if a hold has run out by then or is expiring.
+
+        Raises:
+            TransientError: PostgreSQL is away.
+        """
+        now = func.clock_timestamp()
+        due = or_(HOLDS.c.state == "expiring", and_(HOLDS.c.state == "held", HOLDS.c.expires_at <= now))
+        rows = await self._execute(select(now).where(exists().where(due)))
+        return rows[0][0] if rows else None
+
+    async def begin_expiring(self, until: datetime, captured: Mapping[int, int], limit: int) -> list[Hold]:
+        """Take up to ``limit`` holds that had run out by ``until``, the oldest first, from ``held`` to ``expiring``.
 
         Raises:
             TransientError: PostgreSQL is away.
         """
         due = (
             select(HOLDS.c.tenant, HOLDS.c.reservation_id)
-            .where(HOLDS.c.state == "held", HOLDS.c.expires_at <= func.now())
+            .where(HOLDS.c.state == "held", HOLDS.c.expires_at <= until)
             .order_by(HOLDS.c.expires_at)
             .limit(limit)
             .with_for_update(skip_locked=True)

@@ -1,8 +1,9 @@
 """Emits ``reservation.hold_expired`` for the holds that ran out, each of them once.
 
-Before an expiry is published, its row says so, together with the ends of the topic at that time. After a crash in
-between, the expiry is looked for in the topic from there on, and published only if it is not found.
-Invariant: the id of an expiry is a function of tenant and reservation, so even a twin could be told.
+Nothing expires before the group has read all events that were there when the hold ran out: a confirmation that waits
+unread after an outage counts. Before an expiry is published, its row says so, together with the ends of the topic at
+that time. After a crash in between, the expiry is looked for in the topic from there on, and published only if it is
+not found. Invariant: the id of an expiry is a function of tenant and reservation, so even a twin could be told.
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ import asyncio
 from typing import TYPE_CHECKING
 from uuid import NAMESPACE_URL, uuid5
 
+import structlog
+
+from consumers.holds.handler import GROUP, TIERS
+from consumers.holds.lag import caught_up
 from consumers.holds.store import Holds
 from schemas.reservation_hold_expired.model import CONTRACT, HoldExpired
 from streams.event import from_headers
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
     from consumers.holds.store import Hold
     from streams.ports import LogReader, Services
 
+_LOG = structlog.get_logger(__name__)
 _BATCH = 500
 
 
@@ -31,7 +37,7 @@ def event_id(tenant: str, reservation_id: str) -> str:
 
 
 async def sweep(services: Services, topic: str = CONTRACT.topic) -> None:
-    """Publish what ran out; does nothing while another process sweeps.
+    """Publish what ran out; does nothing while another process sweeps, or while the group is behind.
 
     Raises:
         TransientError: PostgreSQL or Kafka is away; the next sweep goes on where this one stopped.
@@ -40,10 +46,16 @@ async def sweep(services: Services, topic: str = CONTRACT.topic) -> None:
     async with holds.alone() as alone:
         if not alone:
             return
-        await _resume(services, holds, topic)
-        while due := await holds.begin_expiring(await _ends(services.log_reader, topic), _BATCH):
-            await _publish(services, holds, due, topic)
         await holds.forget()
+        now = await holds.overdue()
+        if now is None:
+            return
+        if not await caught_up(services, topic, GROUP, len(TIERS)):
+            _LOG.warning("holds not swept: the group has not read all events", group=GROUP, topic=topic)
+            return
+        await _resume(services, holds, topic)
+        while due := await holds.begin_expiring(now, await _ends(services.log_reader, topic), _BATCH):
+            await _publish(services, holds, due, topic)
 
 
 async def _resume(services: Services, holds: Holds, topic: str) -> None:

@@ -15,7 +15,8 @@ from schemas.job_status.model import CONTRACT as JOB_STATUS
 from streams.adapters import sql
 from streams.adapters.kafka.batches import KafkaBatchWriter
 from streams.adapters.kafka.group import KafkaGroupConsumer
-from streams.adapters.mail import transport
+from streams.adapters.kafka.offsets import KafkaGroupOffsets
+from streams.adapters.mail import MeteredMail, transport
 from streams.adapters.metrics import PrometheusMetrics
 from streams.app.connections import Connections, connections
 from streams.core.group import Limits
@@ -89,7 +90,7 @@ async def worker(
         found = await stack.enter_async_context(connections(settings))
         await sql.migrate(found.sql)
         metrics = PrometheusMetrics()
-        services = _services(settings, found)
+        services = _services(settings, found, metrics)
         calls = Calls(os.cpu_count() or 1)
         stack.callback(calls.close)
         chosen = [adapt(group) for group in chosen_groups(settings, found, names)]
@@ -118,7 +119,7 @@ async def _run_all(
         await asyncio.gather(repeated, return_exceptions=True)
 
 
-def _services(settings: Settings, found: Connections) -> Services:
+def _services(settings: Settings, found: Connections, metrics: PrometheusMetrics) -> Services:
     async def emit(
         contract: Contract, payload: Any, *, tenant: str, entity: str, event_id: str, topic: str | None = None
     ) -> Position:
@@ -130,10 +131,11 @@ def _services(settings: Settings, found: Connections) -> Services:
 
     return Services(
         emit=emit,
-        mail=transport(settings),
+        mail=MeteredMail(transport(settings), settings.mail_transport, metrics),
         redis=found.redis,
         sql=found.sql,
         log_reader=found.reader,
+        group_offsets=KafkaGroupOffsets(found.kafka),
         options=found.catalogue.options,
     )
 

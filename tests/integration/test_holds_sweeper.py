@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import TopicPartition as Native
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -15,10 +17,12 @@ from consumers.holds.handler import handle
 from consumers.holds.store import Holds
 from consumers.holds.sweeper import event_id, sweep
 from consumers.holds.table import HOLDS
+from schemas.contract import Contract
 from schemas.reservation_cancelled.model import Cancelled
 from schemas.reservation_confirmed.model import Confirmed
 from schemas.reservation_held.model import Held
 from schemas.reservation_hold_expired.model import HoldExpired
+from streams.adapters.kafka.offsets import KafkaGroupOffsets
 from streams.adapters.kafka.options import client_options
 from streams.adapters.kafka.publisher import KafkaPublisher
 from streams.adapters.kafka.reader import KafkaLogReader
@@ -26,7 +30,7 @@ from streams.adapters.sql import connect
 from streams.dev import ports
 from streams.event import Attributes, from_headers, record_key, to_headers
 from streams.job import Done, Reject, TransientError
-from streams.ports import Message
+from streams.ports import Message, TopicPartition
 from tests.consumer_context import context, services
 
 if TYPE_CHECKING:
@@ -35,9 +39,8 @@ if TYPE_CHECKING:
     from conftest import CreateTopics
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from schemas.contract import Contract
     from schemas.reservation_fields import ReservationFields
-    from streams.ports import Position, Record, Services, TopicPartition
+    from streams.ports import Position, Record, Services
     from streams.settings import Settings
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -82,6 +85,7 @@ class Log:
         self.before: dict[str, Exception] = {}
         self.after: dict[str, Exception] = {}
         self.starts_asked: list[Mapping[TopicPartition, int]] = []
+        self.read_up_to: dict[TopicPartition, int] | None = None
 
     async def emit(
         self, contract: Contract, payload: Any, *, tenant: str, entity: str, event_id: str, topic: str | None = None
@@ -103,13 +107,18 @@ class Log:
     async def ends(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
         return await self.reader.ends(topics)
 
+    async def committed(self, group: str) -> dict[TopicPartition, int]:
+        assert group == "hold-sweeper"
+        return await self.ends([self.topic]) if self.read_up_to is None else self.read_up_to
+
     async def starts(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
         return await self.reader.starts(topics)
 
     def read(
         self, start: Mapping[TopicPartition, int], end: Mapping[TopicPartition, int]
     ) -> AsyncIterator[Sequence[Record]]:
-        self.starts_asked.append(start)
+        if start:
+            self.starts_asked.append(start)
         return self.reader.read(start, end)
 
     async def records(self) -> list[Record]:
@@ -132,7 +141,7 @@ async def log(settings: Settings, unique: Callable[[str], str], create_topics: C
 
 @pytest.fixture
 def given(sql: AsyncEngine, log: Log) -> Services:
-    return services(sql=sql, emit=log.emit, log_reader=log)
+    return services(sql=sql, emit=log.emit, log_reader=log, group_offsets=log)
 
 
 async def happened(given: Services, *events: ReservationFields) -> None:
@@ -239,7 +248,7 @@ async def test_a_sweep_that_is_cut_off_is_finished_by_the_next(given: Services, 
         await asyncio.sleep(60)
         return position
 
-    dying = asyncio.create_task(sweep(services(sql=given.sql, emit=hang, log_reader=log), log.topic))
+    dying = asyncio.create_task(sweep(services(sql=given.sql, emit=hang, log_reader=log, group_offsets=log), log.topic))
     await published.wait()
     await asyncio.sleep(0)
     dying.cancel()
@@ -247,6 +256,83 @@ async def test_a_sweep_that_is_cut_off_is_finished_by_the_next(given: Services, 
         await dying
     await sweep(given, log.topic)
     assert await log.expired() == {"steppe/r-1": 1, "steppe/r-2": 1}
+
+
+async def confirmed_unread(log: Log, topic: str = "") -> None:
+    """A confirmation that the group has not come to."""
+    log.read_up_to = await log.ends([log.topic])
+    confirmed = Contract(name="reservation.confirmed", kind="event", model=Confirmed, schemas=())
+    payload = Confirmed(**fields("r-1"))
+    await log.emit(confirmed, payload, tenant="steppe", entity="r-1", event_id="any", topic=topic or log.topic)
+
+
+async def test_nothing_expires_while_events_wait_unread(
+    given: Services, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consumers.holds.lag._INTERVAL", 0.01)
+    await happened(given, held("r-1"), held("r-2"))
+    await confirmed_unread(log)
+    await sweep(given, log.topic)
+    assert await states(given.sql) == {"r-1": "held", "r-2": "held"}
+    await happened(given, Confirmed(**fields("r-1")))
+    log.read_up_to = None
+    await sweep(given, log.topic)
+    assert await states(given.sql) == {"r-1": "settled", "r-2": "expired"}
+
+
+async def test_nothing_expires_while_an_event_waits_to_be_tried_again(
+    given: Services, log: Log, create_topics: CreateTopics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consumers.holds.lag._INTERVAL", 0.01)
+    tier = f"{log.topic}.hold-sweeper.retry.2"
+    await create_topics(tier, partitions=3)
+    await happened(given, held("r-1"))
+    await confirmed_unread(log, tier)
+    await sweep(given, log.topic)
+    assert await states(given.sql) == {"r-1": "held"}
+    log.read_up_to = await log.ends([log.topic, tier])
+    await sweep(given, log.topic)
+    assert await states(given.sql) == {"r-1": "expired"}
+
+
+async def test_a_group_that_catches_up_in_time_is_waited_for(given: Services, log: Log) -> None:
+    await happened(given, held("r-1"), held("r-2"))
+    await confirmed_unread(log)
+    sweeping = asyncio.create_task(sweep(given, log.topic))
+    await happened(given, Confirmed(**fields("r-1")))
+    log.read_up_to = await log.ends([log.topic])
+    await sweeping
+    assert await states(given.sql) == {"r-1": "settled", "r-2": "expired"}
+
+
+async def test_the_marker_of_a_transaction_is_no_event_to_wait_for(given: Services, log: Log, kafka: str) -> None:
+    async with (
+        AIOKafkaProducer(bootstrap_servers=kafka, transactional_id=log.topic) as producer,
+        producer.transaction(),
+    ):
+        stored = await producer.send_and_wait(log.topic, b"an event of a foreign client", partition=0)
+    log.read_up_to = {TopicPartition(log.topic, 0): stored.offset + 1}
+    assert (await log.ends([log.topic]))[TopicPartition(log.topic, 0)] > stored.offset + 1
+    await happened(given, held("r-1"))
+    await sweep(given, log.topic)
+    assert await states(given.sql) == {"r-1": "expired"}
+
+
+async def test_the_broker_tells_how_far_a_group_is(
+    settings: Settings, log: Log, unique: Callable[[str], str], kafka: str
+) -> None:
+    group, offsets = unique("group"), KafkaGroupOffsets(client_options(settings))
+    async with AIOKafkaConsumer(bootstrap_servers=kafka, group_id=group, enable_auto_commit=False) as consumer:
+        consumer.assign([Native(log.topic, 1)])
+        await consumer.commit({Native(log.topic, 1): 7})
+    assert await offsets.committed(group) == {TopicPartition(log.topic, 1): 7}
+    assert await offsets.committed(unique("nobody")) == {}
+
+
+async def test_a_broker_that_is_away_stops_the_sweep() -> None:
+    offsets = KafkaGroupOffsets({"bootstrap_servers": f"127.0.0.1:{ports.any_free()}"})
+    with pytest.raises(TransientError):
+        await offsets.committed("any")
 
 
 async def test_only_one_process_sweeps_at_a_time(given: Services, log: Log) -> None:
@@ -258,7 +344,7 @@ async def test_only_one_process_sweeps_at_a_time(given: Services, log: Log) -> N
         await go_on.wait()
         return await log.emit(*args, **options)
 
-    first = asyncio.create_task(sweep(services(sql=given.sql, emit=slow, log_reader=log), log.topic))
+    first = asyncio.create_task(sweep(services(sql=given.sql, emit=slow, log_reader=log, group_offsets=log), log.topic))
     await reached.wait()
     await happened(given, held("r-2"))
     await sweep(given, log.topic)
