@@ -1,12 +1,14 @@
 """Reads JSON bodies from strangers: size, media type, encoding and nesting are checked before anybody looks inside.
 
-Invariant: what ``parse`` returns is plain JSON (no NaN, no repeated names), at most ``DEEPEST`` levels deep.
+Invariant: what ``parse`` returns is plain JSON (no NaN, no repeated names), at most ``DEEPEST`` levels deep and of at
+most ``MOST`` items, so that no body keeps the event loop longer than 200 ms.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 DEEPEST = 32
+MOST = 20_000  # items, counted as commas, colons and opening brackets
+# A string to its end, or the end of the text: every character is looked at once.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.?)*+(?:"|\Z)', re.DOTALL)
 _PATIENCE = 30.0  # seconds for a whole body
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -44,8 +49,10 @@ def parse(text: bytes) -> Any:
     """The value a JSON text holds.
 
     Raises:
-        ProblemError: It is not JSON in UTF-8, names a member twice, or is too deep.
+        ProblemError: It is not JSON in UTF-8, names a member twice, has too many items, or is too deep.
     """
+    if _items(text) > MOST and _items(_STRING.sub(b"", text)) > MOST:
+        raise ProblemError("too-large", f"The body has more than {MOST} items.")
     try:
         value = json.loads(text.decode(), parse_constant=_refuse_constant, object_pairs_hook=_refuse_twins)
     except UnicodeDecodeError:
@@ -80,6 +87,10 @@ def _check_type(request: web.Request, media_types: Sequence[str]) -> None:
         raise ProblemError("unsupported-media-type", "Send the body in UTF-8.")
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise ProblemError("unsupported-media-type", "Send the body without a Content-Encoding.")
+
+
+def _items(text: bytes) -> int:
+    return sum(map(text.count, (b",", b":", b"[", b"{")))
 
 
 def _check_depth(value: Any) -> None:

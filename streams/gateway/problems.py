@@ -53,6 +53,7 @@ KINDS: dict[str, Kind] = {
 _BY_STATUS = {404: "not-found", 405: "method-not-allowed", 408: "request-timeout", 413: "too-large"}
 _BY_STATUS |= {415: "unsupported-media-type"}
 _RETRY_AFTER = 1  # seconds
+_MOST_ERRORS = 100
 
 
 class Problems:
@@ -88,7 +89,8 @@ class Problems:
             **problem.extra,
         }
         if problem.errors:
-            members["errors"] = [{"detail": each.detail, "pointer": each.pointer} for each in problem.errors]
+            shown = problem.errors[:_MOST_ERRORS]
+            members["errors"] = [{"detail": each.detail, "pointer": each.pointer} for each in shown]
         return _json(members, kind.status, headers, problem.kind)
 
     def _plain(self, error: web.HTTPException, request: web.Request, request_id: str) -> web.Response:
