@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import CreateTopics
+    from tests.servers import CreateTopics
 
 
 async def test_the_embedded_kafka_stores_and_returns_a_record(

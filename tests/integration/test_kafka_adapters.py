@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from conftest import CreateTopics
-
     from streams.settings import Settings
+    from tests.servers import CreateTopics
 
 
 @pytest.fixture

@@ -40,9 +40,8 @@ from tests.smtp_server import Inbox, smtp_server
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from conftest import CreateTopics
-
     from streams.settings import Settings
+    from tests.servers import CreateTopics
 
 FASTER = 0.02  # the tiers of the queue, times this
 
