@@ -74,13 +74,28 @@ async def operations(settings: Settings) -> AsyncIterator[Operations]:
     """
     letters = dead_letters(settings)
     async with publisher(settings) as found:
-        yield Operations(letters, found, Clock(time.time, time.monotonic, asyncio.sleep), by=_operator())
+        clock = Clock(time.time, time.monotonic, asyncio.sleep)
+        yield Operations(letters, found, clock, by=operator(), ended=has_ended)
 
 
-def _operator() -> str:
-    """Who runs the command: user, host and process."""
+def operator() -> str:
+    """Who runs this command, ``<user>@<host>:<process>``."""
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a container's user need not have a name
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}:{os.getpid()}"
+
+
+def has_ended(name: str) -> bool:
+    """Whether the process of that operator is known to have ended, which only its own host can tell."""
+    host, _, process = name.rpartition("@")[2].rpartition(":")
+    if host != socket.gethostname() or not process.isdecimal():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):  # another user's, or no process at all
+        return False
+    return False

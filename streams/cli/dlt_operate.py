@@ -82,7 +82,7 @@ async def _resume(operations: Operations, request: Request, operation_id: str, f
         raise DeadLetterError(f"--replay-id {operation_id}: it has its own dead letters, leave out the other options")
     if not request.yes:
         raise DeadLetterError(f"--replay-id {operation_id}: add --yes to resume it")
-    _say("making sure that nobody else works on it …")
+    _say("making sure that nobody else works on it, which takes up to 20 seconds …")
     operation = await operations.resume(request.kind, operation_id)
     report = await _carry_out(operations, request, operation)
     _answer(request, {"id": operation.id, "entries": operation.entries, **report._asdict()})

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from streams.ports import Publisher, TopicPartition
 
 CLAIM_SIZE = 1_000  # entries
-SILENCE = 5.0  # seconds without one: nobody works on it, and nothing it sent is still on its way
+SILENCE = 20.0  # seconds without a sign of life: it has ended, and what it sent has arrived or never will
+ARRIVAL = 1.0  # seconds until what a process sent before it ended has arrived
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +52,23 @@ class Operations:
         publisher: Takes what is written.
         clock: Tells the time and waits.
         by: Who does it, for the ledger.
+        ended: Whether the process of that name is known to have ended; False where that cannot be told.
     """
 
-    def __init__(self, letters: DeadLetters, publisher: Publisher, clock: Clock, *, by: str) -> None:
+    def __init__(
+        self,
+        letters: DeadLetters,
+        publisher: Publisher,
+        clock: Clock,
+        *,
+        by: str,
+        ended: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self._letters = letters
         self._publisher = publisher
         self._clock = clock
         self._by = by
+        self._ended = ended
 
     async def draft(self, kind: Kind, filters: Filters, limit: int | None = None) -> Draft:
         """Plan without writing anything; what dies from now on is not in it."""
@@ -94,7 +105,7 @@ class Operations:
         """
         ledger = await self._letters.ledger()
         found = _unfinished(ledger, kind, operation_id)
-        await self._clock.sleep(SILENCE)
+        await self._clock.sleep(ARRIVAL if self._ended(found.by) else SILENCE)
         await self._letters.refresh(ledger)
         if _unfinished(ledger, kind, operation_id).beat != found.beat:
             raise DeadLetterError(f"{found.name} is being worked on by {found.by}: wait for it, or stop it first")

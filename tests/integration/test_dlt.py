@@ -4,11 +4,14 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import aiokafka
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from typer.testing import CliRunner
 
 from streams.adapters.kafka.options import client_options
@@ -18,8 +21,11 @@ from streams.adapters.kafka.topics import TopicAdmin
 from streams.cli.dlt import app
 from streams.core import headers as h
 from streams.core.deadletter import Failure, dead_letter_headers
-from streams.deadletters.entry import Family
+from streams.deadletters.entry import Family, Filters
 from streams.deadletters.ledger import TOPIC, state_message
+from streams.deadletters.operation import Operations
+from streams.deadletters.reading import DeadLetters
+from streams.deadletters.writing import Clock
 from streams.ports import Message, TopicPartition
 from streams.topics import Topic
 from tests.eventually import eventually
@@ -226,6 +232,22 @@ async def test_a_mistake_is_one_sentence(desk: Desk, words: tuple[str, ...], sen
     assert answer.code == 1
     assert answer.err.strip().splitlines()[-1].startswith(sentence)
     assert "Traceback" not in answer.err
+
+
+async def test_dead_letters_that_expire_between_plan_and_run_are_counted(desk: Desk) -> None:
+    await desk.die(*[("acme/1", 0)] * 5)
+    letters = DeadLetters(desk.reader, [desk.family], max_replays=3)
+    clock = Clock(time.time, time.monotonic, asyncio.sleep)
+    operations = Operations(letters, desk.publisher, clock, by="test")
+    operation = await operations.start(await operations.draft("replay", Filters()), f"r-{desk.family.group}")
+    admin = AIOKafkaAdminClient(**desk.options)
+    await admin.start()
+    await admin.delete_records({aiokafka.TopicPartition(desk.family.dlt, 0): RecordsToDelete(before_offset=3)})
+    await admin.close()
+    assert await operations.run(operation) == (2, 0, 3)
+    gone = await desk.run("show", f"{desk.family.dlt}/0/1")
+    assert gone.err.strip() == f"{desk.family.dlt}/0/1 does not exist (any more)"
+    assert len(await desk.ls()) == 2
 
 
 async def test_a_replay_killed_in_the_middle_is_resumed_without_repeating_an_entry(desk: Desk) -> None:

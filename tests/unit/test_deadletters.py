@@ -404,6 +404,19 @@ async def test_nobody_resumes_what_is_being_worked_on(broker: Broker) -> None:
         await two.finish()
 
 
+async def test_a_resume_waits_long_only_where_the_other_process_may_still_live(broker: Broker) -> None:
+    die(broker, "t/1", 1)
+    waits = {}
+    for name, ended in (("r-1", False), ("r-2", True)):
+        desk = Desk(broker)
+        await desk.operations.start(await desk.operations.draft("replay", Filters()), name)
+        desk.operations._ended = lambda by, ended=ended: by == "op" and ended
+        before = desk.seconds
+        await desk.operations.resume("replay", name)
+        waits[name] = round(desk.seconds - before)
+    assert waits == {"r-1": 20, "r-2": 1}
+
+
 async def test_who_was_taken_over_stops(broker: Broker) -> None:
     for n in range(5):
         die(broker, f"t/{n}", n)
