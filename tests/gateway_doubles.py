@@ -160,10 +160,11 @@ class Bench:
     metrics: PrometheusMetrics = field(default_factory=PrometheusMetrics)
     catalogue: Catalogue = field(default_factory=lambda: CATALOGUE)
     changes: dict[str, Any] = field(default_factory=dict)
+    longest_value: int = 1_048_576
 
     @property
     def codec(self) -> Codec:
-        return Codec(self.registry, contracts())
+        return Codec(self.registry, contracts(), max_bytes=self.longest_value)
 
     def app(self) -> web.Application:
         parts: dict[str, Any] = {

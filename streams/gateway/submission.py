@@ -74,7 +74,12 @@ class Submission:
 
     async def _record(self, status: Status) -> Message:
         attributes = Attributes(id=uuid7(), type=STATUS.name, source=SOURCE, time=now())
-        return await self._intake.message(STATUS, status, attributes, topic=TOPIC, key=status.job_id.encode())
+        key = status.job_id.encode()
+        try:
+            return await self._intake.message(STATUS, status, attributes, topic=TOPIC, key=key)
+        except ProblemError:  # too long with the payload: the step counts more than what is in it
+            bare = status.model_copy(update={"payload": None})
+            return await self._intake.message(STATUS, bare, attributes, topic=TOPIC, key=key)
 
     def _tell_later(self, status: Status) -> None:
         # The client has waited long enough. Should the job have been stored after all, its later statuses outrank this.

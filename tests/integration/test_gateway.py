@@ -101,6 +101,28 @@ async def test_an_accepted_job_is_never_a_404_even_without_a_projection(ready: S
     assert (shown["id"], shown["status"], shown["payload"]["email"]) == (job, "pending", PAYLOAD["email"])
 
 
+async def test_a_jobs_whole_life_is_visible(ready: Settings, unique: Any) -> None:
+    body = {**PAYLOAD, "user_id": unique("user"), "jobId": unique("job")}
+    async with served(ready) as client:
+        accepted = await post(client, "/api/jobs/signin-notification", body)
+        assert await status(client, accepted["location"]) in {200, 503}
+        async with client.post("/api/jobs/signin-notification", json=body) as response:
+            assert response.status == 409
+        async with worker(ready):
+
+            async def completed() -> bool:
+                async with client.get(accepted["location"]) as response:
+                    return response.status == 200 and (await response.json())["status"] == "completed"
+
+            await eventually(completed)
+            async with client.get(f"/api/v1/jobs/{body['jobId']}") as response:
+                shown = await response.json()
+
+    assert (shown["attempt"], shown["queue"], shown["error"]) == (1, "emails", None)
+    assert shown["partition"] is not None
+    assert shown["created_at"] <= shown["started_at"] <= shown["finished_at"]
+
+
 async def test_records_are_what_any_kafka_client_expects(ready: Settings, unique: Any) -> None:
     entity = unique("r")
     async with served(ready) as client:

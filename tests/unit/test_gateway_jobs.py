@@ -184,6 +184,18 @@ async def test_above_the_bound_requests_are_refused_at_once_and_later_taken_agai
     assert "keylane_unacknowledged 0.0" in bench.metrics.text().decode()
 
 
+async def test_a_payload_too_long_for_its_status_is_accepted_without_it_there() -> None:
+    bench = Bench(longest_value=600)
+    async with bench.client() as client:
+        payload = PAYLOAD | {"user_agent": "x" * 400}
+        assert (await client.post("/api/v1/jobs", json=JOB | {"payload": payload})).status == 202
+        payload = PAYLOAD | {"user_agent": "x" * 700}
+        await problem(await client.post("/api/v1/jobs", json=JOB | {"payload": payload}), 413, "too-large")
+
+    (status,) = await bench.payloads("job-status")
+    assert status.payload is None
+
+
 async def test_a_registry_that_is_away_is_a_503(bench: Bench) -> None:
     bench.registry.away = RegistryUnavailableError("away")
     async with bench.client() as client:

@@ -8,10 +8,12 @@ import jsonschema
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from consumers import discover
 from schemas.catalogue import contracts
 from streams.gateway.problems import KINDS
 from streams.job import Catalogue
 from streams.ports import RouteSpec
+from streams.settings import Settings
 from tests.gateway_doubles import CATALOGUE, EVENT, HELD, JOB, Bench
 
 if TYPE_CHECKING:
@@ -78,6 +80,17 @@ async def test_examples_fit_what_is_described_and_are_accepted() -> None:
             validator(api, name).validate(example)
             path = "/api/v1/jobs" if "payload" in example else "/api/v1/events"
             assert (await client.post(path, json=example)).status == 202
+
+
+async def test_the_consumers_of_this_deployment_are_documented_with_sound_examples() -> None:
+    bench = Bench(catalogue=discover(Settings(_env_file=None)))
+    api = await document(bench)
+
+    OpenAPIV31SpecValidator(api).validate()  # type: ignore[arg-type]  # a plain dict is a schema
+    assert "/api/jobs/signin-notification" in api["paths"]
+    for name, schema in api["components"]["schemas"].items():
+        for example in schema.get("examples", []):
+            validator(api, name).validate(example)
 
 
 async def test_answers_are_as_described() -> None:
