@@ -366,6 +366,7 @@ class RouteSpec:
         path: As aiohttp writes it, for example ``/api/jobs/{id}``.
         build: Makes the handler, once, from what the gateway gives.
         body: The model of the JSON body.
+        other_bodies: Models of the body in further media types, by media type.
         query: The model of the query parameters.
         answer: The model of the successful answer.
         statuses: What each status means; those from 400 up are answered as problems, unless ``answers_errors``.
@@ -377,6 +378,7 @@ class RouteSpec:
     build: Callable[[Door], Callable[[web.Request], Awaitable[web.StreamResponse]]]
     statuses: Mapping[int, str]
     body: type[BaseModel] | None = None
+    other_bodies: Mapping[str, type[BaseModel]] = field(default_factory=dict)
     query: type[BaseModel] | None = None
     answer: type[BaseModel] | None = None
     answers_errors: bool = False

@@ -40,9 +40,10 @@ class EventRoutes:
             RouteSpec(
                 method="POST",
                 path="/api/v1/events",
-                summary="Publish an event, as plain JSON or as a CloudEvent (application/cloudevents+json)",
+                summary="Publish an event, as plain JSON or as a CloudEvent in structured mode",
                 build=lambda _: self.post,
                 body=documented,
+                other_bodies={STRUCTURED: CloudEvent},
                 answer=EventAccepted,
                 statuses={
                     202: "The broker has acknowledged the event.",

@@ -78,8 +78,8 @@ class Around:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 response = await handler(request)
-            except web.HTTPException as error:
-                response = error if error.status < 400 else self._problems.answer(error, request, request_id)  # noqa: PLR2004 - HTTP's own number
+            except (web.HTTPSuccessful, web.HTTPRedirection) as answer:
+                response = web.Response(text=answer.text, status=answer.status, headers=answer.headers)
             except Exception as error:  # noqa: BLE001 - the map from errors to answers
                 response = self._problems.answer(error, request, request_id)
             self._told(request, response, time.perf_counter() - started)

@@ -46,7 +46,7 @@ _PROBLEM: dict[str, Any] = {
 
 def document(routes: Sequence[RouteSpec], *, title: str, version: str, server: str) -> dict[str, Any]:
     """The OpenAPI document of these routes."""
-    bodies = {model for route in routes for model in (route.body, route.query) if model is not None}
+    bodies = {model for route in routes for model in (*_bodies(route).values(), route.query) if model is not None}
     answers = {route.answer for route in routes if route.answer is not None}
     schemas, definitions = models_json_schema(
         [
@@ -84,9 +84,14 @@ def _operation(route: RouteSpec, schemas: dict[Any, Any]) -> dict[str, Any]:
         "parameters": [*_path_parameters(route), *_query_parameters(route)],
         "responses": {str(status): _response(route, status, schemas) for status in sorted(route.statuses)},
     }
-    if route.body is not None:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schemas[route.body]}}}
+    content = {media_type: {"schema": schemas[model]} for media_type, model in _bodies(route).items()}
+    if content:
+        operation["requestBody"] = {"required": True, "content": content}
     return operation
+
+
+def _bodies(route: RouteSpec) -> dict[str, type[BaseModel]]:
+    return {**({"application/json": route.body} if route.body else {}), **route.other_bodies}
 
 
 def _path_parameters(route: RouteSpec) -> list[dict[str, Any]]:

@@ -62,6 +62,8 @@ async def test_every_job_and_event_type_is_described_with_its_fields() -> None:
         if "type" in schema.get("properties", {})
     }
     assert {contract.name for contract in contracts() if contract.kind != "internal"} <= names
+    bodies = api["paths"]["/api/v1/events"]["post"]["requestBody"]["content"]
+    assert bodies["application/cloudevents+json"]["schema"] == {"$ref": "#/components/schemas/CloudEvent"}
     assert {"user_id", "ip_address"} <= set(api["components"]["schemas"]["Signin"]["properties"])
 
 

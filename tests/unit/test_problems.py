@@ -3,9 +3,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,9 +16,6 @@ from streams.gateway.problems import KINDS
 from streams.job import Catalogue
 from streams.ports import ProblemError, RouteSpec
 from tests.gateway_doubles import JOB, Bench
-
-if TYPE_CHECKING:
-    from aiohttp import web
 
 BASE = "https://keylane.example/problems/"
 
@@ -106,6 +104,14 @@ async def test_a_consumers_problem_keeps_its_members() -> None:
     assert found["detail"] == "Later."
     assert found["errors"] == [{"detail": "bad", "pointer": "/a"}]
     assert found["known"] == [1]
+
+
+async def test_an_answer_that_was_raised_is_an_answer() -> None:
+    async with bench_with(web.HTTPSeeOther("/health")).client() as client:
+        response = await client.get("/fails/1", allow_redirects=False)
+
+    assert (response.status, response.headers["Location"]) == (303, "/health")
+    assert response.headers["X-Request-Id"]
 
 
 async def test_a_status_without_a_kind_keeps_its_meaning() -> None:
