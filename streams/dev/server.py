@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _GRACE = 10  # seconds a server may take to stop
 _UNPRIVILEGED = 65534  # nobody
+_EXCEPTION = re.compile(r"^(?:Caused by: )?[\w.$]+(?:Exception|Error): (.+)$", re.MULTILINE)
+_FATAL = re.compile(r"(?:FATAL|ERROR|error): +(.+)$", re.MULTILINE)
 
 
 @dataclass(slots=True)
@@ -123,12 +126,16 @@ def unprivileged(*, drop_root: bool) -> int | None:
 
 def failure(name: str, log: Path) -> StackError:
     """What a server's log tells about its end, as one sentence."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    text = "\n".join(lines)
+    text = log.read_text(errors="replace")
     if "Address already in use" in text:
         return PortTakenError(f"{name}: its port is taken by another process; stop that one or choose another port")
     if "No space left on device" in text:
         return StackError(f"{name}: the disk is full; free some space and start again")
-    told = [line for line in lines if any(word in line for word in ("ERROR", "FATAL", "Exception", "error:"))]
-    reason = (told or lines or ["it wrote nothing"])[0]
-    return StackError(f"{name} did not start: {reason} (see {log}; 'keylane dev reset' starts with empty data)")
+    return StackError(f"{name} did not start: {_reason(text)} (see {log}; 'keylane dev reset' starts with empty data)")
+
+
+def _reason(text: str) -> str:
+    # An exception's message says more than the line that announces it; what comes last is why the process ended.
+    found = _EXCEPTION.findall(text) or _FATAL.findall(text) or text.split("\n")
+    lines = [line.strip() for line in found if line.strip()]
+    return lines[-1] if lines else "it wrote nothing"

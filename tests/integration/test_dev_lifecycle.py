@@ -15,7 +15,6 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streams.dev import control, jars, ports, state
 from streams.dev.errors import PortTakenError, StackError
-from streams.dev.server import failure
 from streams.dev.stack import Stack
 
 if TYPE_CHECKING:
@@ -189,12 +188,6 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(StackError, match="the disk is full"):
         Stack(tmp_path, parts=("redis",)).start()
     assert lock_is_free(tmp_path)
-
-
-def test_a_disk_that_fills_up_while_a_server_starts_is_one_sentence(tmp_path: Path) -> None:
-    log = tmp_path / "kafka.log"
-    log.write_text("at start\njava.io.IOException: No space left on device\n\tat Main\n")
-    assert str(failure("kafka", log)) == "kafka: the disk is full; free some space and start again"
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
