@@ -38,6 +38,7 @@ class Letters:
             loader=FileSystemLoader(Path(module).parent / "templates"),
             autoescape=select_autoescape(["html"]),
             undefined=StrictUndefined,
+            auto_reload=False,  # templates change with a deployment; looking each time would block the loop
             trim_blocks=True,
             lstrip_blocks=True,
         )
