@@ -77,19 +77,20 @@ class MemoryRegistry:
 
 
 class MemoryLog:
-    """Publisher and log reader; ``faults`` are raised by topic, a topic in ``hangs`` is never acknowledged."""
+    """Publisher and log reader; ``faults`` are raised by topic, a topic in ``hangs`` acknowledges after ``go``."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.faults: dict[str, Exception] = {}
         self.hangs: set[str] = set()
+        self.go = asyncio.Event()
 
     def of(self, topic: str) -> list[Message]:
         return [message for message in self.messages if message.topic == topic]
 
     async def publish(self, message: Message) -> Position:
         if message.topic in self.hangs:
-            await asyncio.Event().wait()
+            await self.go.wait()
         if message.topic in self.faults:
             raise self.faults[message.topic]
         self.messages.append(message)

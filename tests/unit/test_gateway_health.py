@@ -7,11 +7,13 @@ import uuid
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestClient, TestServer
 from structlog.testing import capture_logs
 
 from streams.gateway.app import HEALTH, RUNNER
 from streams.gateway.health import HealthCheck
+from tests.eventually import eventually
 from tests.gateway_doubles import JOB, Bench
 
 
@@ -103,6 +105,28 @@ async def test_start_and_stop_are_told_to_the_orchestrator() -> None:
         assert (await answer(client, "/health/startup"))[0] == 200
         assert (await answer(client, "/health/ready"))[0] == 503
         assert (await answer(client, "/health/live"))[0] == 200
+
+
+async def test_a_request_under_way_is_answered_before_the_end() -> None:
+    bench = Bench(changes={"patience": 10.0})
+    bench.log.hangs = {"jobs.emails"}
+    runner = web.AppRunner(bench.app(), shutdown_timeout=10, **RUNNER)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    async with ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as client:
+        asked = asyncio.create_task(client.post("/api/v1/jobs", json=JOB))
+
+        async def under_way() -> bool:
+            return bool(bench.log.of("job-status"))
+
+        await eventually(under_way)
+        ending = asyncio.create_task(runner.cleanup())
+        await asyncio.wait([ending], timeout=0.05)
+        assert not ending.done()
+        bench.log.go.set()
+        assert (await asked).status == 202
+        await ending
 
 
 async def test_metrics_count_requests_by_route_and_hold_nothing_clients_choose() -> None:
