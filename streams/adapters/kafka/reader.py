@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from streams.ports import Record
 
 _POLL = 200  # milliseconds
+_BACKOFF = 10  # milliseconds; a fresh client always waits once, for the leaders of its partitions
 
 
 class KafkaLogReader:
@@ -118,7 +119,11 @@ class KafkaLogReader:
     @asynccontextmanager
     async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
         consumer = AIOKafkaConsumer(
-            **self._options, enable_auto_commit=False, auto_offset_reset="earliest", isolation_level="read_committed"
+            **self._options,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            retry_backoff_ms=_BACKOFF,
         )
         try:
             await consumer.start()
