@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from streams.job import Queue
 
-QUEUES = (Queue(name="emails", tiers=(2, 4, 8, 16), concurrency=50),)
+QUEUES = (Queue(name="emails", tiers=(2, 4, 8, 16), concurrency=10),)

@@ -78,13 +78,28 @@ def _pass_over_zombies(shelves: Mapping[int, Shelf], tracks: Mapping[int, Track]
 
 
 def _drop_lower_copies(shelves: Mapping[int, Shelf], tracks: Mapping[int, Track]) -> None:
-    # Ascending levels would miss a copy of a copy whose own origin is judged first, so first collect, then mark:
-    # a copy counts as evidence for its origin even where a higher copy of it exists.
-    places = [moved.came_from for *_, moved in _unfinished(shelves, tracks) if moved.came_from is not None]
-    for place in places:
-        track = tracks.get(shelf_of(place.level))
-        if track is not None:
-            track.mark_finished(place.offset)
+    """Of the copies of a record, known by its origin, only the highest counts; so does none at the source.
+
+    The place a copy came from is finished even where its origin is not told. First collect, then mark: a copy is
+    evidence for where it came from even if a higher copy of it exists.
+    """
+    highest: dict[int, tuple[Level, int, int]] = {}
+    finished: list[tuple[int, int]] = []
+    for number, offset, _, moved in _unfinished(shelves, tracks):
+        if moved.came_from is not None:
+            finished.append((shelf_of(moved.came_from.level), moved.came_from.offset))
+        if moved.origin is not None and moved.control is None:
+            finished.append((SHELF_SOURCE, moved.origin))
+            # Of two copies at one level the first stands: the second was written by somebody who did not know of it.
+            copy = (moved.level or Level(0, 0, number), -offset, number)
+            before = highest.get(moved.origin)
+            highest[moved.origin] = copy if before is None else max(before, copy)
+            if before is not None:
+                _, lower, where = min(before, copy)
+                finished.append((where, -lower))
+    for number, offset in finished:
+        if number in tracks:
+            tracks[number].mark_finished(offset)
 
 
 def _unfinished(

@@ -58,6 +58,7 @@ class Moved(NamedTuple):
     hold: bool = False
     follower: bool = False
     control: str | None = None
+    origin: int | None = None  # the offset it had in the source
 
 
 def parse_moved(record_headers: Sequence[tuple[str, bytes]]) -> Moved:
@@ -72,6 +73,7 @@ def parse_moved(record_headers: Sequence[tuple[str, bytes]]) -> Moved:
         hold=found.get(headers.HOLD) == headers.HELD.encode(),
         follower=found.get(headers.CLASSIFICATION) == headers.FOLLOWER.encode(),
         control=found[headers.CONTROL].decode(errors="replace") if headers.CONTROL in found else None,
+        origin=headers.parse_number(found.get(headers.ORIGIN_OFFSET)),
     )
 
 

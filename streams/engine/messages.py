@@ -34,6 +34,8 @@ def moved_message(move: Append | DeadLetter, target: TopicPartition, mover: str,
     elif move.failure is not None:
         found = headers.replaced(found, _failure_seen(record, move.failure))
     found = headers.replaced(found, moves.way(move, mover))
+    if not isinstance(move, DeadLetter) and move.entry.level.tier == headers.DLT:
+        found = headers.replaced(found, {headers.ENTRY: f"{record.topic}/{record.partition}/{record.offset}"})
     return Message(target.topic, record.key, record.value, found, target.partition)
 
 
@@ -42,8 +44,13 @@ def _failure_seen(record: Record, failure: Failure) -> dict[str, str | None]:
     return {headers.FIRST_FAILURE: str(failure.time if first is None else first)}
 
 
-def replayed_entry(record: Record, dlt: str) -> str | None:
-    """The dead letter that a replayed record is a copy of, ``<dlt topic>/<partition>/<offset>``."""
+def finished_entry(record: Record, dlt: str) -> str | None:
+    """The entry that finishes with this record, ``<dlt topic>/<partition>/<offset>``, or None.
+
+    A replayed record is a copy of its dead letter; a follower that was set free is its own entry.
+    """
+    if record.topic == dlt:
+        return f"{dlt}/{record.partition}/{record.offset}"
     named = headers.text(record.headers, headers.ENTRY)
     if named is not None or headers.header(record.headers, headers.REPLAY_ID) is None:
         return named

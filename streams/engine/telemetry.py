@@ -14,7 +14,7 @@ from streams.core import headers
 from streams.core.commands import SUCCEEDED, DeadLetter
 from streams.core.headers import format_level
 from streams.deadletters.ledger import state_message
-from streams.engine.messages import replayed_entry
+from streams.engine.messages import finished_entry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,7 @@ class Telemetry:
     Args:
         outbox: Takes the records that tell of it.
         tracker: Tells of jobs; None for groups whose records are no jobs.
-        dlt: The group's dead-letter topic: replayed records that finish are told of by their entry in it.
+        dlt: The group's dead-letter topic: records of it that finish after a replay or behind one are told of.
     """
 
     def __init__(self, group: str, metrics: Metrics, outbox: Outbox, tracker: Tracker | None, dlt: str) -> None:
@@ -59,7 +59,7 @@ class Telemetry:
 
     def completed(self, entry: Entry, context: Context, result: Any) -> None:
         """A record is done for good."""
-        entry_ref = replayed_entry(entry.record, self._dlt)
+        entry_ref = finished_entry(entry.record, self._dlt)
         if entry_ref is not None:
             self._outbox.put(lambda: self._resolved(entry_ref, entry))
         if self._tracker is not None:

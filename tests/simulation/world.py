@@ -26,7 +26,7 @@ from streams.core.commands import (
 )
 from streams.core.group import Core, Limits
 from streams.core.retry import Retry
-from streams.core.track import SHELF_SOURCE
+from streams.core.track import SHELF_SOURCE, parse_moved
 from tests.simulation.broker import Broker
 
 FOREVER = 10**6
@@ -86,6 +86,9 @@ class World:
         self.done: set[int] = set()
         self.discarded: set[int] = set()
         self.replayed: set[int] = set()
+        self.reported: set[int] = set()  # done by the worker that is alive
+        self.committing: set[int] = set()  # of these, when the commit under way was made
+        self.settled: set[int] = set()  # done, and an acknowledged commit says so
         self.repeats = 0
         self.crashes = 0
         self.calm = False
@@ -108,6 +111,7 @@ class World:
 
     def crash(self) -> None:
         self.crashes += 1
+        self.reported = set()
         self.note("crash")
         if self.random.random() < 0.5:
             self.zombies.append(self.worker)  # it lost its partitions, but its last writes are still on their way
@@ -226,6 +230,7 @@ class World:
         worker = self.worker
         if worker.commit is None:
             worker.commit = worker.core.commit()
+            self.committing = set(self.reported)
 
     def commit_ends(self) -> None:
         worker = self.worker
@@ -233,10 +238,12 @@ class World:
             return
         request, worker.commit = worker.commit, None
         fate = self.random.random()
-        stored = self.calm or fate < 0.9
-        if stored:
+        if self.calm or fate < 0.85:
             self.check_commit(request)
             self.broker.commits |= request.offsets
+            self.settled |= self.committing
+        elif fate < 0.95:  # the broker refuses some of the partitions
+            self.broker.commits |= {p: at for p, at in request.offsets.items() if self.random.random() < 0.5}
         worker.core.committed(acknowledged=self.calm or fate < 0.8, now=self.now)  # stored, but the answer was lost
 
     def fetch(self) -> None:
@@ -271,10 +278,13 @@ class World:
 
     def effect(self, number: int, plan: Plan) -> None:
         self.note(f"effect #{number}")
+        self.reported.add(number)
         if number in self.done:
             self.repeats += 1
             if not self.crashes:
                 raise BrokenPromiseError(f"#{number} ran twice without a crash")
+            if number in self.settled and number not in self.replayed:
+                raise BrokenPromiseError(f"#{number} ran again although a commit covered it")
             return
         self.done.add(number)
         if plan.key is None or (not plan.hold and number in self.replayed):
@@ -289,6 +299,8 @@ class World:
     def check_exclusive(self, start: Start) -> None:
         keys = {e.key for run in self.worker.runs for e in run.entries if e.key is not None}
         for entry in start.entries:
+            if parse_moved(entry.record.headers).due > self.now:
+                raise BrokenPromiseError(f"{entry} runs before its time")
             if entry.key in keys:
                 raise BrokenPromiseError(f"two runs of {entry.key} at once")
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from streams.app.demo.proof import GroupProof
     from streams.app.worker import Worker
     from streams.job import Group
-    from streams.ports import Record
+    from streams.ports import Record, TopicPartition
     from streams.settings import Settings
 
 _REFRESH = 0.5  # seconds
@@ -140,7 +140,9 @@ class Watch:
         self._groups = groups
         self._published = published
         self._screen = screen
-        self.dead: dict[str, set[str]] = {}
+        self.dead: dict[str, set[str]] = {group.name: set() for group in groups}
+        self._dlts = {dlt_topic(group.source, group.name): group.name for group in groups}
+        self._read: dict[TopicPartition, int] = {}
 
     async def until(self, happened: Callable[[], bool], live: Live) -> None:
         """Draw until it happened or ``_PATIENCE`` is over."""
@@ -156,7 +158,7 @@ class Watch:
     def settled(self) -> bool:
         """Every record is done or dead."""
         return all(
-            expected(group, self._published) <= self._done(group) | self.dead.get(group.name, set())
+            expected(group, self._published) <= self._done(group) | self.dead[group.name]
             for group in self._groups
         )
 
@@ -169,10 +171,12 @@ class Watch:
 
     async def _read_dead_letters(self) -> None:
         reader = self._made.connections.reader
-        for group in self._groups:
-            ends = await reader.ends([dlt_topic(group.source, group.name)])
-            found = {_id_of(record) async for records in reader.read({}, ends) for record in records}
-            self.dead[group.name] = {event_id for event_id in found if number_of(self._run, event_id) is not None}
+        ends = await reader.ends(list(self._dlts))
+        async for records in reader.read(self._read, ends):
+            for record in records:
+                if number_of(self._run, event_id := _id_of(record)) is not None:
+                    self.dead[self._dlts[record.topic]].add(event_id)
+        self._read = ends
 
 
 async def _first(wait: Awaitable[Any], running: asyncio.Future[None]) -> None:
