@@ -24,9 +24,8 @@ from tests.integration.engine_kit import ORDER, Kit, MemoryRegistry
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import CreateTopics
-
     from streams.settings import Settings
+    from tests.servers import CreateTopics
 
 
 class Shop:
@@ -49,11 +48,11 @@ class Desk:
         clock = Clock(time.time, time.monotonic, asyncio.sleep)
         self.operations = Operations(self.letters, kit.publisher, clock, by="test")
 
-    async def states(self) -> list[str]:
-        """The states of all but followers."""
+    async def states(self, *, followers: bool = False) -> list[str]:
+        """The states of the dead ones, or of their followers."""
         ledger = await self.letters.ledger()
         entries = [entry async for entry in self.letters.entries(Filters(), ledger)]
-        return sorted(entry.state for entry in entries if entry.classification != "follower")
+        return sorted(entry.state for entry in entries if followers == (entry.classification == "follower"))
 
     async def do(self, kind: Any, name: str, **filters: Any) -> int:
         draft = await self.operations.draft(kind, Filters(**filters))
@@ -112,5 +111,10 @@ async def test_held_keys_go_on_in_order_when_their_dead_letters_are_replayed_or_
             return [len(numbers) for _, numbers in sorted(shop.done.items())] == [10, 9]
 
         await eventually(all_done, within=30)
+
+        async def followers_are_told_of() -> bool:
+            return await desk.states(followers=True) == ["resolved"] * 14
+
+        await eventually(followers_are_told_of, within=30)
     assert shop.done["t/a"] == list(range(10))
     assert shop.done["t/b"] == [100, 101, *range(103, 110)]
