@@ -134,15 +134,19 @@ async def test_a_record_published_while_the_broker_is_down_fails_and_the_next_af
     )
     server = broker.prepare()
     server.start()
-    publisher = KafkaPublisher({"bootstrap_servers": f"127.0.0.1:{port}"}, timeout=1)
+    publisher, ending = (KafkaPublisher({"bootstrap_servers": f"127.0.0.1:{port}"}, timeout=1) for _ in range(2))
     try:
         server.wait_ready(30, threading.Event())
         topic = unique("orders")
         await _create(f"127.0.0.1:{port}", topic)
-        await publisher.publish(Message(topic, b"k", b"before", partition=0))
+        for one in (publisher, ending):
+            await one.publish(Message(topic, b"k", b"before", partition=0))
         await asyncio.to_thread(server.stop)
-        with pytest.raises(TransientError):
-            await publisher.publish(Message(topic, b"k", b"lost?", partition=0))
+        for one in (publisher, ending):
+            with pytest.raises(TransientError):
+                await one.publish(Message(topic, b"k", b"lost?", partition=0))
+        async with asyncio.timeout(10):  # it must not wait for the broker's return
+            await ending.stop()
         server.start()
         server.wait_ready(30, threading.Event())
         position = await _until_stored(publisher, Message(topic, b"k", b"after", partition=0))

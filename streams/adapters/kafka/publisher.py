@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
     KafkaError,
     KafkaTimeoutError,
@@ -24,12 +23,14 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
+from streams.adapters.kafka.producers import close, connected
 from streams.job import TransientError
 from streams.ports import Position, RecordRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
 
+    from aiokafka import AIOKafkaProducer
     from aiokafka.structs import RecordMetadata
 
     from streams.ports import Message
@@ -132,37 +133,19 @@ class KafkaPublisher:
             return self._producer
 
     async def _connected(self) -> AIOKafkaProducer:
-        producer = AIOKafkaProducer(
-            **self._options,
-            acks="all",
-            enable_idempotence=True,
-            compression_type="lz4",
+        return await connected(
+            self._options,
             linger_ms=self._linger,
             max_batch_size=_BATCH,
             max_request_size=_LARGEST,
             request_timeout_ms=int(self._timeout * 500),  # twice within the time-out
         )
-        try:
-            await producer.start()
-        except BaseException:
-            await producer.stop()
-            raise
-        return producer
 
     async def _discard(self) -> None:
         producer, self._producer, self._stuck = self._producer, None, False
         if producer is not None:
             # To its end, also when the caller's patience ends: nothing may overtake what the old one still writes.
-            await asyncio.shield(asyncio.create_task(_close(producer, self._timeout)))
-
-
-async def _close(producer: AIOKafkaProducer, patience: float) -> None:
-    ending = asyncio.create_task(producer.stop())
-    _, late = await asyncio.wait([ending], timeout=patience)
-    if late:
-        # stop() waits for every batch, and an idempotent producer never gives one up: there is no public way to do so.
-        producer._message_accumulator.fail_all(KafkaTimeoutError())  # noqa: SLF001 - see above
-    await ending
+            await close(producer, self._timeout)
 
 
 async def _check(producer: AIOKafkaProducer, message: Message) -> None:
