@@ -41,5 +41,7 @@ async def _close(producer: AIOKafkaProducer, patience: float) -> None:
     _, late = await asyncio.wait([ending], timeout=patience)
     if late:
         # stop() waits for every batch, and an idempotent producer never gives one up: there is no public way to do so.
+        # The sender ends first, since it still puts back what it has under way.
+        await producer._sender.close()  # noqa: SLF001 - see above
         producer._message_accumulator.fail_all(KafkaTimeoutError())  # noqa: SLF001 - see above
     await ending
