@@ -20,7 +20,8 @@ from typing import TypedDict
 _LOOK = 0.25  # seconds between two looks at the parent
 _SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
-_PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 1, 8, 47, 2
+_PR_SET_PDEATHSIG, _PR_SET_SECUREBITS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 1, 28, 47, 2
+_SECBIT_NO_SETUID_FIXUP = 1 << 2  # a change of user keeps the capabilities, and access(2) heeds them
 _CAP_DAC_OVERRIDE = 1
 _CAPABILITY_VERSION = 0x20080522
 
@@ -74,7 +75,7 @@ def _spawn(orders: Orders) -> subprocess.Popen[bytes]:
 
 def _become(libc: ctypes.CDLL, user: int) -> None:
     # The server may have to read programs below a home that only root may enter: it keeps the right to pass through.
-    libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     os.setgroups([])
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)

@@ -15,6 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streams.dev import control, jars, ports, state
 from streams.dev.errors import PortTakenError, StackError
+from streams.dev.server import run
 from streams.dev.stack import Stack
 
 if TYPE_CHECKING:
@@ -76,6 +77,16 @@ def test_servers_end_when_their_guard_is_killed(owner: subprocess.Popen[bytes]) 
         guard.kill()
     _, alive = psutil.wait_procs([server for server in servers if server not in guards], timeout=15)
     assert alive == []
+
+
+def test_a_server_that_refuses_root_still_reaches_programs_in_a_private_folder(tmp_path: Path) -> None:
+    private = tmp_path / "home"
+    private.mkdir(mode=0o700)
+    program = private / "initdb"
+    program.write_text("")
+    program.chmod(0o755)
+    look = "import os, sys; sys.exit(os.geteuid() == 0 or not os.access(sys.argv[1], os.X_OK))"
+    run("look", [sys.executable, "-c", look, str(program)], tmp_path / "look.log", drop_root=True)
 
 
 def test_a_second_start_joins_and_its_stop_leaves_the_servers_alone(
