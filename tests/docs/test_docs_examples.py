@@ -50,6 +50,9 @@ class Deployment:
             "KEYLANE_GATEWAY_PORT": str(port),
             "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
             "COLUMNS": "200",
+            # A dozen commands one after the other: compile the libraries once, wherever their own caches are.
+            "PYTHONDONTWRITEBYTECODE": "",
+            "PYTHONPYCACHEPREFIX": str(folder / "compiled"),
         }
 
     def build(self) -> None:
