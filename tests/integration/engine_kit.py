@@ -87,7 +87,12 @@ class Kit:
         self.metrics = PrometheusMetrics()
 
     @contextlib.asynccontextmanager
-    async def engine(self, instance: str | None = None, **engine_options: Any) -> AsyncIterator[Engine]:
+    async def engine(
+        self,
+        instance: str | None = None,
+        consumer_class: type[KafkaGroupConsumer] = KafkaGroupConsumer,
+        **engine_options: Any,
+    ) -> AsyncIterator[Engine]:
         """A running engine with its partitions taken over; stopped (drained) at the end."""
         reader, writer = KafkaLogReader(self.options), KafkaBatchWriter(self.options)
         await writer.start()
@@ -96,7 +101,7 @@ class Kit:
         telemetry = Telemetry(self.group.name, self.metrics, outbox, None, self.family.dlt)
         calls = Calls(1)
         runner = Runner(self.group, self.codec, None, calls, telemetry, random.random, "test")
-        consumer = KafkaGroupConsumer(
+        consumer = consumer_class(
             self.options,
             group=self.group.name,
             topics=list(self.family.shelves),
@@ -139,10 +144,17 @@ class Kit:
         assert payload is not None
         return payload.model.number
 
-    async def publish(self, number: int, entity: str = "a", partition: int = 0, value: bytes | None = None) -> None:
-        body = await self.codec.encode(ORDER, Order(number=number)) if value is None else value
-        headers = to_headers(Attributes(id=f"o-{number}", type=ORDER.name))
-        key = f"t/{entity}".encode()
+    async def publish(
+        self, number: int, entity: str | None = "a", partition: int = 0, value: bytes | None = None
+    ) -> None:
+        await self.publish_order(Order(number=number), entity, partition, value)
+
+    async def publish_order(
+        self, order: Order, entity: str | None = "a", partition: int = 0, value: bytes | None = None
+    ) -> None:
+        body = await self.codec.encode(ORDER, order) if value is None else value
+        headers = to_headers(Attributes(id=f"o-{order.number}", type=ORDER.name))
+        key = None if entity is None else f"t/{entity}".encode()
         await self.publisher.publish(Message(self.group.source, key, body, headers, partition))
 
 
@@ -154,6 +166,9 @@ async def first_of(*waits: Any) -> None:
     """Wait for the first; an error of any of them is raised."""
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     done, _ = await asyncio.wait(tasks, timeout=30, return_when=asyncio.FIRST_COMPLETED)
+    for task in set(tasks) - done:
+        if task is not tasks[-1]:
+            task.cancel()
     assert done, "nothing happened for 30 s"
     for task in done:
         task.result()

@@ -45,19 +45,28 @@ class Ledger:
 async def kit(settings, unique, create_topics) -> AsyncIterator[Callable[..., Awaitable[Kit]]]:
     kits: list[Kit] = []
 
-    async def make(handler: Any, *, tiers: tuple[float, ...] = (0.3, 0.6), batch: Batch | None = None, **policy) -> Kit:
+    async def make(
+        handler: Any,
+        *,
+        tiers: tuple[float, ...] = (0.3, 0.6),
+        partitions: dict[str, int] | None = None,
+        work: dict[str, Any] | None = None,
+        **policy: Any,
+    ) -> Kit:
         retry = Retry(**{"attempts": 3, **policy})
-        work = Work(handler=handler, retry=retry, timeout=5, batch=batch)
+        declared = Work(handler=handler, retry=retry, **{"timeout": 5.0, **(work or {})})
         group = Group(
             name=unique("g"),
             source=unique("orders"),
             tiers=tiers,
             partitions=2,
             concurrency=50,
-            works={ORDER.name: work},
+            works={ORDER.name: declared},
         )
         made = Kit(settings, group, MemoryRegistry())
-        await create_topics(*made.family.shelves, partitions=2)
+        for topic in made.family.shelves:
+            odd = [count for end, count in (partitions or {}).items() if topic.endswith(end)]
+            await create_topics(topic, partitions=odd[0] if odd else 2)
         await made.publisher.start()
         kits.append(made)
         return made
@@ -252,7 +261,7 @@ async def test_a_failing_batch_is_halved_until_the_bad_record_is_alone(kit) -> N
         for order, ctx in zip(orders, contexts, strict=True):
             await ledger.note(ctx.key, order.number)
 
-    made = await kit(handle, batch=Batch(size=16, linger=0.05), attempts=1)
+    made = await kit(handle, work={"batch": Batch(size=16, linger=0.05)}, attempts=1)
     for number in range(40):
         await made.publish(number, f"k{number % 4}")
     async with made.engine():
