@@ -37,6 +37,11 @@ class Ledger:
         async with self._grown:
             await asyncio.wait_for(self._grown.wait_for(lambda: len(self.effects) >= count), 30)
 
+    async def grown(self) -> None:
+        """Wait for one more effect."""
+        async with self._grown:
+            await self._grown.wait()
+
     def of(self, key: str) -> list[int]:
         return [number for k, number in self.effects if k == key]
 
