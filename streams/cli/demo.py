@@ -12,6 +12,7 @@ from rich.console import Console
 
 from streams.adapters import logs
 from streams.adapters.kafka.topics import TopicsRefusedError
+from streams.app.demo.load import RefusedError
 from streams.app.demo.run import Demo
 from streams.app.demo.start import started
 from streams.cli.mistakes import explained
@@ -34,7 +35,7 @@ def run(
     records: Annotated[int, typer.Option(min=100, help="Size of the sample load.")] = 3_000,
 ) -> None:
     """Start everything, send a sample load with faults through, replay the dead letters, prove the result."""
-    expected = (CatalogueError, CoPartitionError, StackError, TopicsRefusedError, TransientError)
+    expected = (CatalogueError, CoPartitionError, RefusedError, StackError, TopicsRefusedError, TransientError)
     with explained(*expected):
         settings = load().model_copy(update={"tier_scale": TIER_SCALE})
         settings.data_dir.mkdir(parents=True, exist_ok=True)

@@ -28,6 +28,10 @@ _PACE = 20  # records published between two pauses
 _PAUSE = 0.02  # seconds
 
 
+class RefusedError(Exception):
+    """The gateway did not take a sample record."""
+
+
 class Sample(Protocol):
     """One record of ``Catalogue.samples``."""
 
@@ -59,6 +63,7 @@ class Load:
         self._found = found
         self._gateway = gateway
         self._queues = {job.type: job.queue for job in found.catalogue.jobs}
+        self._latest: dict[str, asyncio.Task[None]] = {}  # by key: a key's requests go one after the other
         self.published = Published()
 
     async def send(self, samples: Iterable[Sample]) -> Published:
@@ -69,9 +74,7 @@ class Load:
                 pending.append(await self._send(http, number, sample))
                 if number % _PACE == 0:
                     await asyncio.sleep(_PAUSE)
-            for acknowledged in pending:
-                if acknowledged is not None:
-                    await acknowledged
+            await asyncio.gather(*pending)
         return self.published
 
     async def _send(self, http: ClientSession, number: int, sample: Sample) -> Any:
@@ -82,7 +85,9 @@ class Load:
         self.published.add(event_id, name, key)
         if by_http:
             self.published.over_http += 1
-            return await self._post(http, event_id, sample)
+            before = self._latest.get(key)
+            self._latest[key] = asyncio.create_task(self._post(http, event_id, sample, before))
+            return self._latest[key]
         value = b"this is no Avro"
         if fault_of(number) is not Fault.POISON:
             value = await self._found.codec.encode(sample.contract, sample.payload)
@@ -92,7 +97,11 @@ class Load:
             Message(topic, record_key(sample.tenant, sample.entity), value, headers)
         )
 
-    async def _post(self, http: ClientSession, event_id: str, sample: Sample) -> None:
+    async def _post(
+        self, http: ClientSession, event_id: str, sample: Sample, before: asyncio.Task[None] | None
+    ) -> None:
+        if before is not None:
+            await before
         body = {
             "type": sample.contract.name,
             "tenant": sample.tenant,
@@ -102,7 +111,7 @@ class Load:
         }
         async with http.post(f"{self._gateway}/api/v1/jobs", json=body) as answer:
             if answer.status != 202:  # noqa: PLR2004 - Accepted
-                raise RuntimeError(f"the gateway answered {answer.status}: {await answer.text()}")
+                raise RefusedError(f"the gateway answered {answer.status}: {await answer.text()}")
 
 
 def hash_of(text: str) -> int:

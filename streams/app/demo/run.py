@@ -158,8 +158,7 @@ class Watch:
     def settled(self) -> bool:
         """Every record is done or dead."""
         return all(
-            expected(group, self._published) <= self._done(group) | self.dead[group.name]
-            for group in self._groups
+            expected(group, self._published) <= self._done(group) | self.dead[group.name] for group in self._groups
         )
 
     def finished(self, replayed: dict[str, set[str]]) -> bool:
