@@ -60,6 +60,7 @@ class Settings(BaseSettings):
 
     gateway_host: str = "127.0.0.1"
     gateway_port: int = 8080
+    gateway_allow_open: bool = False  # serve unauthenticated clients of other machines (in a container, behind a proxy)
     max_body_bytes: int = 1_048_576
     public_url: str | None = None
 

@@ -50,7 +50,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         CatalogueError: The deployment's declarations cannot be loaded.
         TransientError: The broker or the database cannot be reached.
     """
-    url = _url(settings)
+    url = url_of(settings)
     async with contextlib.AsyncExitStack() as stack:
         store = None if settings.schema_registry_url else await _store(stack, settings)
         found = await stack.enter_async_context(connections(settings, store))
@@ -63,12 +63,18 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         yield url
 
 
-def _url(settings: Settings) -> str:
+def url_of(settings: Settings) -> str:
+    """Where clients reach the gateway.
+
+    Raises:
+        SettingsError: The address can be reached from other machines, and the settings do not allow that.
+    """
     host = settings.gateway_host
-    if host != "localhost" and not _is_loopback(host):
+    if host != "localhost" and not _is_loopback(host) and not settings.gateway_allow_open:
         raise SettingsError(
             f"KEYLANE_GATEWAY_HOST: {host} can be reached from other machines, but the gateway does not authenticate "
-            "its clients yet; bind it to 127.0.0.1 or ::1 and put an authenticating proxy in front"
+            "its clients yet; bind it to 127.0.0.1 or ::1 and put an authenticating proxy in front, or, where something "
+            "else keeps strangers away, set KEYLANE_GATEWAY_ALLOW_OPEN=true"
         )
     return settings.public_url or str(URL.build(scheme="http", host=host, port=settings.gateway_port))
 

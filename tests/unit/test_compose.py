@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from streams.app.gateway import url_of
 from streams.cli import COMMANDS
 from streams.settings import Settings
 
@@ -101,3 +102,13 @@ def test_the_image_copies_only_what_the_build_context_lets_through() -> None:
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
     assert {word.partition("/")[0] for words in copied for word in words.split()} == allowed
+
+
+def test_the_gateway_starts_with_the_address_it_is_given() -> None:
+    given = environment("gateway")
+    settings = Settings(
+        _env_file=None,
+        gateway_host=given["KEYLANE_GATEWAY_HOST"],
+        gateway_allow_open=given["KEYLANE_GATEWAY_ALLOW_OPEN"],
+    )
+    assert url_of(settings) == "http://0.0.0.0:8080"

@@ -6,21 +6,24 @@ acknowledgement the writer is spent, since nobody can know whether the batch arr
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
+from streams.adapters.kafka import producers
 from streams.job import TransientError
 from streams.ports import RecordRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from aiokafka import AIOKafkaProducer
     from aiokafka.structs import RecordMetadata
 
     from streams.ports import Message, TopicPartition
 
+_ENDING = 1.0  # seconds
 _REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
@@ -42,25 +45,16 @@ class KafkaBatchWriter:
         Raises:
             TransientError: No broker can be reached.
         """
-        producer = AIOKafkaProducer(
-            **self._options,
-            acks="all",
-            enable_idempotence=True,
-            compression_type="lz4",
-            request_timeout_ms=int(self._timeout * 1000),
-        )
         try:
-            await producer.start()
+            self._producer = await producers.connected(self._options, request_timeout_ms=int(self._timeout * 1000))
         except KafkaError as error:
-            await producer.stop()
             raise TransientError(f"cannot reach the broker: {error}") from error
-        self._producer = producer
 
     async def stop(self) -> None:
-        """Disconnect; batches under way are given the time-out to end."""
+        """Disconnect; batches under way are given a moment to end."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            await producer.stop()
+            await producers.close(producer, _ENDING)
 
     async def renew(self) -> None:
         """Replace a spent producer by a new one, whose sequence numbers have no gap."""
@@ -80,11 +74,12 @@ class KafkaBatchWriter:
             count += 1
         batch.close()
         try:
-            stored: RecordMetadata = await (
-                await self._producer.send_batch(batch, target.topic, partition=target.partition)
-            )
+            # aiokafka's idempotent producer never gives a batch up by itself.
+            async with asyncio.timeout(self._timeout):
+                acknowledged = await self._producer.send_batch(batch, target.topic, partition=target.partition)
+                stored: RecordMetadata = await acknowledged
         except _REFUSALS as error:
             raise RecordRefusedError(f"{target.topic}: {error}") from error
-        except KafkaError as error:
-            raise TransientError(f"{target.topic}/{target.partition}: no acknowledgement: {error}") from error
+        except (KafkaError, TimeoutError) as error:
+            raise TransientError(f"{target.topic}/{target.partition}: no acknowledgement: {error!r}") from error
         return [stored.offset + n for n in range(count)]
