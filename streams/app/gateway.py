@@ -73,8 +73,8 @@ def url_of(settings: Settings) -> str:
     if host != "localhost" and not _is_loopback(host) and not settings.gateway_allow_open:
         raise SettingsError(
             f"KEYLANE_GATEWAY_HOST: {host} can be reached from other machines, but the gateway does not authenticate "
-            "its clients yet; bind it to 127.0.0.1 or ::1 and put an authenticating proxy in front, or, where something "
-            "else keeps strangers away, set KEYLANE_GATEWAY_ALLOW_OPEN=true"
+            "its clients yet; bind it to 127.0.0.1 or ::1 and put an authenticating proxy in front, or, if "
+            "something else keeps strangers away, set KEYLANE_GATEWAY_ALLOW_OPEN=true"
         )
     return settings.public_url or str(URL.build(scheme="http", host=host, port=settings.gateway_port))
 
