@@ -250,7 +250,13 @@ class Engine:
         task.add_done_callback(self._runs.discard)
 
     async def _run(self, entries: tuple[Entry, ...], epoch: int) -> None:
-        results = await self._runner.run(entries)
+        try:
+            results = await self._runner.run(entries)
+        except Exception:
+            # Not the handler's fault: those are results. Start over rather than leave the key without an end.
+            log.exception("a run ended without a result", group=self._family.group, entries=entries)
+            self._rebuild = "a run ended without a result"
+            return
         if epoch != self.epoch:
             return
         now = self._progress = self._clock()

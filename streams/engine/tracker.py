@@ -47,8 +47,7 @@ class Tracker:
 
     def completed(self, entry: Entry, context: Context, result: Any) -> None:
         """The job is done."""
-        text = None if result is None else json.dumps(result, ensure_ascii=False)
-        self._tell(entry, context.type, "completed", entry.attempts + 1, result=text)
+        self._tell(entry, context.type, "completed", entry.attempts + 1, result=_json(result))
 
     def moved(self, entry: Entry, failure: Failure, *, dead: bool) -> None:
         """The job failed and waits in a tier, or is given up."""
@@ -89,3 +88,13 @@ class Tracker:
             bare = step | {"payload": None, "result": None, "stack": None}
             value = await self._codec.encode(self._contract, self._contract.model(**bare))
         return Message(self._topic, step["job_id"].encode(), value)
+
+
+def _json(result: Any) -> str | None:
+    """The result as JSON text; the work is done, so what JSON cannot hold is kept as text rather than refused."""
+    if result is None:
+        return None
+    try:
+        return json.dumps(result, ensure_ascii=False, default=str)
+    except (TypeError, ValueError):
+        return json.dumps(str(result), ensure_ascii=False)

@@ -13,6 +13,7 @@ from schemas.errors import RegistryUnavailableError
 from streams.adapters.kafka.group import KafkaGroupConsumer
 from streams.core import headers
 from streams.engine.family import CoPartitionError
+from streams.engine.runner import Runner
 from streams.job import TransientError
 from tests.eventually import eventually as wait_until
 from tests.integration import process_handlers
@@ -230,3 +231,25 @@ async def test_a_consumer_that_stands_still_before_a_backlog_is_rebuilt(kit) -> 
         await made.publish(1)
         await ledger.reached(1)
     assert b'keylane_watchdog_rebuilds_total{group="' in made.metrics.text()
+
+
+async def test_a_run_that_ends_without_a_result_is_started_over(kit, monkeypatch) -> None:
+    ledger, broken = Ledger(), [True]
+    run = Runner.run
+
+    async def breaks_once(self, entries) -> list[Any]:
+        if broken:
+            broken.clear()
+            raise RuntimeError("a bug of ours")
+        return await run(self, entries)
+
+    async def handle(order, ctx) -> None:
+        await ledger.note(ctx.key, order.number)
+
+    monkeypatch.setattr(Runner, "run", breaks_once)
+    made = await kit(handle)
+    async with made.engine(drain_timeout=0.3):
+        for number in range(3):
+            await made.publish(number)
+        await ledger.reached(3)
+    assert ledger.of("t/a") == [0, 1, 2]

@@ -36,12 +36,12 @@ from tests.consumer_context import context, services
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-    from conftest import CreateTopics
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from schemas.reservation_fields import ReservationFields
     from streams.ports import Position, Record, Services
     from streams.settings import Settings
+    from tests.servers import CreateTopics
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 PAST, FUTURE = NOW - timedelta(minutes=1), NOW + timedelta(days=1)
