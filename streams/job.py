@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from streams.core.retry import Retry
+from streams.core.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -28,10 +28,10 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class RetryLater:
+class Retry:
     """The attempt failed; try again, after ``after`` seconds if given, else as the policy says."""
 
-    reason: str
+    reason: str = "the handler asked to be run again"
     after: float | None = None
 
 
@@ -42,7 +42,7 @@ class Reject:
     reason: str
 
 
-Outcome = Done | RetryLater | Reject
+Outcome = Done | Retry | Reject
 
 
 class TransientError(Exception):
@@ -73,7 +73,7 @@ class Work:
     """
 
     handler: Handler
-    retry: Retry = field(default_factory=Retry)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
     timeout: float = 30.0
     execution: Execution = "auto"
     batch: Batch | None = None

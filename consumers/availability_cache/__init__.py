@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from consumers.availability_cache.handler import RANKS, handle
-from streams.core.retry import Retry
+from streams.core.retry import RetryPolicy
 from streams.job import Subscription
 
 SUBSCRIPTION = Subscription(
     name="availability-cache",
     contracts=tuple(RANKS),
     handler=handle,
-    retry=Retry(attempts=4),
+    retry=RetryPolicy(attempts=4),
     timeout=10.0,
 )

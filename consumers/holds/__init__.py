@@ -5,7 +5,7 @@ from __future__ import annotations
 from consumers.holds.handler import ENDINGS, GROUP, TIERS, handle
 from consumers.holds.sweeper import sweep
 from schemas.reservation_held.model import CONTRACT as HELD
-from streams.core.retry import Retry
+from streams.core.retry import RetryPolicy
 from streams.job import Periodic, Subscription
 
 SUBSCRIPTION = Subscription(
@@ -13,7 +13,7 @@ SUBSCRIPTION = Subscription(
     contracts=(HELD, *ENDINGS),
     handler=handle,
     tiers=TIERS,
-    retry=Retry(attempts=4),
+    retry=RetryPolicy(attempts=4),
     timeout=10.0,
     concurrency=16,  # each run holds one of the pool's connections
 )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from consumers.mailing import TIMEOUT
 from consumers.reservation_notifications.handler import LETTER_NAMES, handle
-from streams.core.retry import Retry
+from streams.core.retry import RetryPolicy
 from streams.job import Subscription
 
 SUBSCRIPTION = Subscription(
     name="reservation-notifications",
     contracts=tuple(LETTER_NAMES),
     handler=handle,
-    retry=Retry(attempts=4),
+    retry=RetryPolicy(attempts=4),
     timeout=TIMEOUT,
 )

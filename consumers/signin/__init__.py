@@ -6,7 +6,7 @@ from consumers.mailing import TIMEOUT
 from consumers.signin.handler import handle
 from consumers.signin.routes import ROUTES
 from schemas.notification_signin.model import CONTRACT
-from streams.core.retry import Retry
+from streams.core.retry import RetryPolicy
 from streams.job import Job
 
 __all__ = ["JOB", "ROUTES"]
@@ -16,6 +16,6 @@ JOB = Job(
     queue="emails",
     key=lambda signin: signin.user_id,
     handler=handle,
-    retry=Retry(attempts=5),
+    retry=RetryPolicy(attempts=5),
     timeout=TIMEOUT,
 )

@@ -36,7 +36,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from streams.core.retry import Retry
+from streams.core.retry import RetryPolicy
 from streams.history import JobRow, merged, row
 from streams.job import Batch, TransientError, Work
 
@@ -171,7 +171,7 @@ def history_work(engine: AsyncEngine) -> Work:
         del contexts
         await history.store([row(status) for status in statuses])
 
-    return Work(handler=project, batch=_BATCH, retry=Retry(attempts=3, in_place=(0.2, 1.0)), timeout=60.0)
+    return Work(handler=project, batch=_BATCH, retry=RetryPolicy(attempts=3, in_place=(0.2, 1.0)), timeout=60.0)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from streams.core.headers import Level
-    from streams.core.retry import Retry
+    from streams.core.retry import RetryPolicy
     from streams.core.track import Entry
 
 
@@ -77,7 +77,7 @@ Command = Start | Append | DeadLetter | Commit | Pause | Resume | Fetch
 class Failed:
     """The attempt failed. ``final``: never retry. ``after``: seconds the handler asked to wait. ``draw`` in [0, 1)."""
 
-    policy: Retry
+    policy: RetryPolicy
     failure: Any
     final: bool = False
     after: float | None = None

@@ -12,7 +12,7 @@ OnDead = Literal["skip", "hold"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Retry:
+class RetryPolicy:
     """How often and how a handler is tried again.
 
     Attributes:
@@ -67,7 +67,7 @@ LONGEST_IN_PLACE = 1.0
 FALLBACK_WAIT = 1.0
 
 
-def decide(policy: Retry, attempts: int, *, tiers: bool, after: float | None, draw: float) -> Decision:
+def decide(policy: RetryPolicy, attempts: int, *, tiers: bool, after: float | None, draw: float) -> Decision:
     """What becomes of a record whose attempt number ``attempts`` failed and may be tried again.
 
     Args:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from schemas.errors import RegistryUnavailableError, UndecodableError, UnknownContractError
 from streams.core.commands import NOT_RUN, SUCCEEDED, Blocked, Failed, Succeeded
 from streams.core.deadletter import Failure
-from streams.core.retry import Retry
+from streams.core.retry import RetryPolicy
 from streams.engine.identity import Identity, identify
-from streams.job import Done, Reject, RetryLater, TransientError
+from streams.job import Done, Reject, Retry, TransientError
 from streams.ports import Context
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Runner:
         self._version = version
         held = any(work.retry.on_dead == "hold" for work in group.works.values())
         # A record whose handler is not known must not overtake a key that some handler of the group would hold.
-        self._unknown_policy = Retry(on_dead="hold" if held else "skip")
+        self._unknown_policy = RetryPolicy(on_dead="hold" if held else "skip")
 
     async def run(self, entries: Sequence[Entry]) -> list[Result]:
         """Run one entry, or a batch in order."""
@@ -193,7 +193,7 @@ class Runner:
         return result
 
     def _returned(self, call: Call, outcome: Any) -> Result:
-        if isinstance(outcome, RetryLater):
+        if isinstance(outcome, Retry):
             failure = self._failure(call.entry, call.context.type, RuntimeError(outcome.reason), "exhausted")
             return Failed(call.work.retry, failure, after=outcome.after, draw=self._draw())
         if isinstance(outcome, Reject):

@@ -15,7 +15,7 @@ import typer.main
 from streams.cli import COMMANDS
 from streams.core import deadletter, headers
 from streams.core.replay import STATES
-from streams.core.retry import Retry
+from streams.core.retry import RetryPolicy
 from streams.gateway.problems import KINDS
 from streams.job import Batch, Queue
 from streams.metrics import TABLE
@@ -138,7 +138,8 @@ def _first(rows: Iterable[list[str]]) -> list[str]:
 
 def test_defaults_that_are_quoted_are_the_defaults() -> None:
     quoted = " ".join(spans(DOCS / "jobs.md"))
-    assert eval(re.search(r"Retry\(attempts=.*?skip\"\)", quoted)[0], {"Retry": Retry}) == Retry()  # noqa: S307 - our own page
+    policy = re.search(r"RetryPolicy\(attempts=.*?skip\"\)", quoted)[0]
+    assert eval(policy, {"RetryPolicy": RetryPolicy}) == RetryPolicy()  # noqa: S307 - our own page
     assert eval(re.search(r"Batch\(.*?\)", quoted)[0], {"Batch": Batch}) == Batch()  # noqa: S307 - our own page
     queue = re.search(r"Queue\(name, tiers, concurrency=(\d+), partitions=(\d+)\)", quoted)
     assert queue

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-from streams.core.retry import Retry
+from streams.core.retry import RetryPolicy
 from streams.job import Group, Work
 from streams.settings import Settings
 from tests.integration.engine_kit import ORDER, Kit, MemoryRegistry
@@ -19,7 +19,7 @@ ATTEMPTS_BEFORE_SUCCESS = dict.fromkeys(range(0, 100000, 97), 1)
 
 
 def group_of(name: str, source: str, handler: object = None) -> Group:
-    works = {ORDER.name: Work(handler=handler, retry=Retry(attempts=3))}
+    works = {ORDER.name: Work(handler=handler, retry=RetryPolicy(attempts=3))}
     return Group(name=name, source=source, tiers=(0.5,), partitions=4, concurrency=200, works=works)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from streams.adapters.kafka.reader import KafkaLogReader
 from streams.adapters.kafka.topics import TopicAdmin
-from streams.core.retry import Retry
+from streams.core.retry import RetryPolicy
 from streams.deadletters.entry import Family, Filters
 from streams.deadletters.ledger import TOPIC
 from streams.deadletters.operation import Operations
@@ -64,7 +64,7 @@ def family_of(kit: Kit) -> Family:
 
 
 async def made(settings: Settings, unique: Callable[[str], str], create_topics: CreateTopics, shop: Shop) -> Kit:
-    work = Work(handler=shop.handle, retry=Retry(attempts=2, on_dead="hold"), timeout=5)
+    work = Work(handler=shop.handle, retry=RetryPolicy(attempts=2, on_dead="hold"), timeout=5)
     name = unique("g")
     group = Group(
         name=name, source=unique("orders"), tiers=(0.2,), partitions=2, concurrency=20, works={ORDER.name: work}

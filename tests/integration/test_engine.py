@@ -11,8 +11,8 @@ import pytest
 from streams.adapters.kafka.reader import KafkaLogReader
 from streams.core import headers
 from streams.core.headers import Level, Place
-from streams.core.retry import Retry
-from streams.job import Batch, Group, Reject, RetryLater, Work
+from streams.core.retry import RetryPolicy
+from streams.job import Batch, Group, Reject, Retry, Work
 from streams.ports import Message
 from tests.integration.engine_kit import ORDER, Kit, MemoryRegistry
 
@@ -58,7 +58,7 @@ async def kit(settings, unique, create_topics) -> AsyncIterator[Callable[..., Aw
         work: dict[str, Any] | None = None,
         **policy: Any,
     ) -> Kit:
-        retry = Retry(**{"attempts": 3, **policy})
+        retry = RetryPolicy(**{"attempts": 3, **policy})
         declared = Work(handler=handler, retry=retry, **{"timeout": 5.0, **(work or {})})
         group = Group(
             name=unique("g"),
@@ -283,7 +283,7 @@ async def test_plain_functions_run_in_threads_and_a_handler_may_ask_for_its_own_
 
     def handle(order, ctx) -> Any:
         if ctx.attempt == 1:
-            return RetryLater("a moment", after=0.05)
+            return Retry("a moment", after=0.05)
         asyncio.run_coroutine_threadsafe(ledger.note(ctx.key, order.number), loop).result()
         return None
 

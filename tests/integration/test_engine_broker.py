@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from streams.core.retry import Retry
+from streams.core.retry import RetryPolicy
 from streams.dev import ports
 from streams.dev.stack import Stack
 from streams.job import Group, TransientError, Work
@@ -46,7 +46,7 @@ async def test_after_a_kill_of_the_broker_every_acknowledged_record_ends_in_orde
         tiers=(0.3,),
         partitions=2,
         concurrency=20,
-        works={ORDER.name: Work(handler=handle, retry=Retry(attempts=3))},
+        works={ORDER.name: Work(handler=handle, retry=RetryPolicy(attempts=3))},
     )
     kit = Kit(settings.model_copy(update={"kafka_bootstrap_servers": address}), group, MemoryRegistry())
     await create(address, kit)

@@ -25,7 +25,7 @@ from streams.core.commands import (
     Start,
 )
 from streams.core.group import Core, Limits
-from streams.core.retry import Retry
+from streams.core.retry import RetryPolicy
 from streams.core.track import SHELF_SOURCE, parse_moved
 from tests.simulation.broker import Broker
 
@@ -193,7 +193,7 @@ class World:
             self.effect(number, plan)
             return SUCCEEDED
         self.failed[number] += 1
-        policy = Retry(attempts=self.attempts, in_place=self.in_place, on_dead="hold" if plan.hold else "skip")
+        policy = RetryPolicy(attempts=self.attempts, in_place=self.in_place, on_dead="hold" if plan.hold else "skip")
         after = self.random.choice([None, None, 0.2, 3.0])
         self.note(f"failed #{number} at {entry}")
         return Failed(policy, "boom", final=plan.final, after=after, draw=self.random.random())

@@ -22,7 +22,7 @@ from streams.core.commands import (
 )
 from streams.core.group import Core, Limits
 from streams.core.headers import Level
-from streams.core.retry import Retry
+from streams.core.retry import RetryPolicy
 from streams.core.track import SHELF_SOURCE, parse_moved
 from tests.simulation.broker import Broker
 
@@ -93,7 +93,7 @@ def name(start: Start) -> str:
 
 
 def failed(**policy: Any) -> Failed:
-    return Failed(Retry(**{"attempts": 3, **policy}), "failure")
+    return Failed(RetryPolicy(**{"attempts": 3, **policy}), "failure")
 
 
 def test_a_key_runs_one_record_at_a_time_and_other_keys_run_beside_it() -> None:
@@ -292,7 +292,7 @@ def test_a_wait_asked_for_chooses_the_first_tier_that_is_long_enough() -> None:
     bench = Bench()
     bench.publish("a")
     bench.turn()
-    bench.end("a@source:0", Failed(Retry(attempts=5), "failure", after=3.0))
+    bench.end("a@source:0", Failed(RetryPolicy(attempts=5), "failure", after=3.0))
     (move,) = [c for c in bench.core.take_commands(bench.now) if isinstance(c, Append)]
     assert move.level == Level(0, 0, 2)
     assert move.due == pytest.approx(bench.now + 4.0)

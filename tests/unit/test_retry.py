@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.retry import GiveUp, MoveOn, Retry, WaitInPlace, decide
+from streams.core.retry import GiveUp, MoveOn, RetryPolicy, WaitInPlace, decide
 
-POLICY = Retry(attempts=5, in_place=(0.1, 0.5), jitter=0)
+POLICY = RetryPolicy(attempts=5, in_place=(0.1, 0.5), jitter=0)
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_short_waits_come_first_then_the_tiers_then_the_end(attempts, decision) 
 
 def test_a_group_without_tiers_waits_its_longest_wait_in_place() -> None:
     assert decide(POLICY, 4, tiers=False, after=None, draw=0.5) == WaitInPlace(0.5)
-    assert decide(Retry(jitter=0), 1, tiers=False, after=None, draw=0.5) == WaitInPlace(1.0)
+    assert decide(RetryPolicy(jitter=0), 1, tiers=False, after=None, draw=0.5) == WaitInPlace(1.0)
 
 
 def test_a_short_wait_asked_for_is_spent_in_place_and_a_long_one_in_a_tier() -> None:
@@ -33,7 +33,7 @@ def test_a_short_wait_asked_for_is_spent_in_place_and_a_long_one_in_a_tier() -> 
 
 @given(st.floats(0, 1, exclude_max=True), st.floats(0, 1), st.floats(0.001, 100))
 def test_jitter_spreads_a_wait_by_its_share_and_no_more(draw, jitter, wait) -> None:
-    policy = Retry(in_place=(wait,), jitter=jitter)
+    policy = RetryPolicy(in_place=(wait,), jitter=jitter)
     decision = decide(policy, 1, tiers=True, after=None, draw=draw)
     assert isinstance(decision, WaitInPlace)
     assert wait * (1 - jitter) * 0.999 <= decision.seconds <= wait * (1 + jitter) * 1.001
@@ -42,4 +42,4 @@ def test_jitter_spreads_a_wait_by_its_share_and_no_more(draw, jitter, wait) -> N
 @pytest.mark.parametrize("wrong", [{"attempts": 0}, {"jitter": 2}, {"in_place": (-1,)}])
 def test_a_policy_that_cannot_be_carried_out_is_refused(wrong) -> None:
     with pytest.raises(ValueError, match="retry:"):
-        Retry(**wrong)
+        RetryPolicy(**wrong)

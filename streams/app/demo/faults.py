@@ -9,7 +9,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from streams.job import Reject, RetryLater
+from streams.job import Reject, Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +72,7 @@ class Faults:
                 self._ledger.failed(group)
                 raise SampleFaultError("this sample record fails on purpose")
             outcome = await work.handler(payload, context)
-            if not isinstance(outcome, Reject | RetryLater):
+            if not isinstance(outcome, Reject | Retry):
                 self._ledger.done(group, context)
             return outcome
 
