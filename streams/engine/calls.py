@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import multiprocessing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -77,14 +78,15 @@ class Calls:
         call = asyncio.ensure_future(asyncio.to_thread(work.handler, payload, context))
         done, _ = await _shielded(call, work.timeout)
         if done:
-            return call.result()
+            return _answer(call.result())
         log.warning("a run in a thread overran its time-out; its key waits until it ends", timeout=work.timeout)
         await _shielded(call, None)
         raise RunTimeoutError(f"took longer than {work.timeout:g} s")
 
     async def _in_process(self, work: Work, payload: Any, context: Any) -> Any:
         if self._pool is None:
-            self._pool = ProcessPool(max_workers=self._processes)
+            # Forking a process that has threads and a loop is asking for trouble.
+            self._pool = ProcessPool(max_workers=self._processes, context=multiprocessing.get_context("forkserver"))
         alone = [replace(c, services=None) for c in context] if isinstance(context, list) else _alone(context)
         future = self._pool.schedule(_run, args=(work.handler, payload, alone), timeout=work.timeout)
         try:
@@ -98,6 +100,17 @@ class Calls:
 def _alone(context: Context) -> Context:
     # Connections cannot be handed to another process.
     return replace(context, services=None)  # type: ignore[arg-type]  # documented: a process handler has no services
+
+
+def _answer(outcome: Any) -> Any:
+    """What a plain function returned; an awaitable would never run, and its work would count as done."""
+    if inspect.isawaitable(outcome):
+        if inspect.iscoroutine(outcome):
+            outcome.close()
+        raise TypeError(
+            "the handler is no 'async def' function, but returned an awaitable: declare it with 'async def'"
+        )
+    return outcome
 
 
 def _run(handler: Callable[[Any, Any], Any], payload: Any, context: Any) -> Any:

@@ -37,7 +37,12 @@ class Owner(Protocol):
 
 
 class Committer:
-    """Makes the commits of one engine."""
+    """Makes the commits of one engine.
+
+    Args:
+        patience: Seconds until a commit without an answer counts as failed. aiokafka would try for ever, and a
+            hand-over of partitions must not wait that long.
+    """
 
     def __init__(
         self,
@@ -46,12 +51,14 @@ class Committer:
         consumer: GroupConsumer,
         telemetry: Telemetry,
         clock: Callable[[], float],
+        patience: float,
     ) -> None:
         self._owner = owner
         self._family = family
         self._consumer = consumer
         self._telemetry = telemetry
         self._clock = clock
+        self._patience = patience
         self._lock = asyncio.Lock()
 
     async def run(self, interval: float) -> None:
@@ -77,12 +84,13 @@ class Committer:
     async def _send(self, request: Commit) -> str:
         offsets = {self._family.place(*place): Committed(*at) for place, at in request.offsets.items()}
         try:
-            await self._telemetry.flush()
-            await self._consumer.commit(offsets)
+            async with asyncio.timeout(self._patience):
+                await self._telemetry.flush()
+                await self._consumer.commit(offsets)
         except OwnershipLostError as error:
             log.warning("the commit came too late; the partitions are somebody else's", reason=str(error))
             return "lost"
-        except TransientError as error:
-            log.warning("the commit failed and is made anew", reason=str(error))
+        except (TransientError, TimeoutError) as error:
+            log.warning("the commit failed and is made anew", reason=str(error) or "no answer in time")
             return "failed"
         return "ok"

@@ -85,7 +85,7 @@ class Engine:
         self._clock = clock
         self._mover = ""
         self._appender = Appender(writer, self._appended, self._append_failed)
-        self._committer = Committer(self, family, consumer, telemetry, clock)
+        self._committer = Committer(self, family, consumer, telemetry, clock, options.drain_timeout)
         self._runs: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._assigned = asyncio.Event()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import traceback
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import RegistryUnavailableError, UndecodableError, UnknownContractError
@@ -148,14 +149,30 @@ class Runner:
     # -- running ---------------------------------------------------------------------------------------------------
 
     async def _run_calls(self, calls: list[Call]) -> list[Result]:
-        if not calls:
-            return []
-        if calls[0].work.batch is None:
-            return [await self._attempt(call.work, call.payload, call.context, [call]) for call in calls]
-        return await self._run_batch(calls)
+        """Run neighbours that share a handler together; a key whose record did not succeed goes no further."""
+        results: list[Result] = []
+        stopped: set[bytes | None] = set()
+        for _, neighbours in groupby(calls, key=lambda call: id(call.work)):
+            some = list(neighbours)
+            found = await (self._run_batch(some, stopped) if some[0].work.batch else self._run_each(some, stopped))
+            stopped |= _stopped(some, found)
+            results += found
+        return results
 
-    async def _run_batch(self, calls: list[Call]) -> list[Result]:
+    async def _run_each(self, calls: list[Call], stopped: set[bytes | None]) -> list[Result]:
+        results: list[Result] = []
+        for call in calls:
+            halted = call.entry.key in stopped | _stopped(calls, results)
+            results.append(NOT_RUN if halted else await self._attempt(call.work, call.payload, call.context, [call]))
+        return results
+
+    async def _run_batch(self, calls: list[Call], stopped: set[bytes | None]) -> list[Result]:
         """Run a batch; a failing one is halved until the bad record is alone, and its key stops there."""
+        ready = [call for call in calls if call.entry.key not in stopped]
+        results = dict(zip((call.entry for call in ready), await self._halved(ready) if ready else [], strict=True))
+        return [results.get(call.entry, NOT_RUN) for call in calls]
+
+    async def _halved(self, calls: list[Call]) -> list[Result]:
         work = calls[0].work
         result = await self._attempt(work, [c.payload for c in calls], [c.context for c in calls], calls)
         if result is SUCCEEDED or len(calls) == 1:
@@ -163,11 +180,8 @@ class Runner:
         if isinstance(result, Blocked):
             return _blocked(calls, result)
         middle = len(calls) // 2
-        first = await self._run_batch(calls[:middle])
-        bad = {call.entry.key for call, r in zip(calls, first, strict=False) if r is not SUCCEEDED} - {None}
-        rest = [call for call in calls[middle:] if call.entry.key not in bad]
-        second = dict(zip((call.entry for call in rest), await self._run_batch(rest) if rest else [], strict=True))
-        return [*first, *(second.get(call.entry, NOT_RUN) for call in calls[middle:])]
+        first = await self._halved(calls[:middle])
+        return [*first, *await self._run_batch(calls[middle:], _stopped(calls[:middle], first))]
 
     async def _attempt(self, work: Work, payload: Any, context: Any, calls: list[Call]) -> Result:
         started = time.monotonic()
@@ -229,6 +243,12 @@ class Runner:
             classification=classification,
             version=self._version,
         )
+
+
+def _stopped(calls: list[Call], results: list[Result]) -> set[bytes | None]:
+    """The keys among them that go no further."""
+    pairs = zip(calls, results, strict=False)  # the last ones may not have run yet
+    return {call.entry.key for call, result in pairs if result is not SUCCEEDED} - {None}
 
 
 def _blocked(calls: list[Call], result: Blocked) -> list[Result]:

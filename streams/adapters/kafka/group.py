@@ -97,7 +97,9 @@ class KafkaGroupConsumer:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             partition_assignment_strategy=(RangePartitionAssignor,),
-            fetch_max_wait_ms=100,
+            # Restoring a partition with a long tier takes a while, and nothing is polled meanwhile.
+            max_poll_interval_ms=1_800_000,
+            fetch_max_wait_ms=250,
             max_partition_fetch_bytes=1_048_576,
         )
         try:

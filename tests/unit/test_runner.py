@@ -1,0 +1,184 @@
+"""What runs become: batches halved, neighbours of different handlers kept apart, keys stopped behind a failure."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from streams.core.commands import NOT_RUN, SUCCEEDED, Blocked, Failed
+from streams.core.commit_map import CommitMap
+from streams.core.headers import SOURCE
+from streams.core.retry import RetryPolicy
+from streams.core.track import SHELF_SOURCE, Entry, Track
+from streams.engine.calls import Calls
+from streams.engine.runner import Runner
+from streams.job import Batch, Done, Group, Reject, Retry, TransientError, Work
+from tests.simulation.broker import Rec
+
+
+class Plain:
+    """A codec whose values are ``<type>:<number>``; ``?`` is nothing."""
+
+    def decode_now(self, value: bytes) -> Any:
+        name, _, number = value.decode().partition(":")
+        return SimpleNamespace(contract=SimpleNamespace(name=name), model=int(number))
+
+
+class Quiet:
+    """Telemetry that only counts what was completed."""
+
+    def __init__(self) -> None:
+        self.completions: list[int] = []
+
+    def started(self, entry: Any, context: Any, payload: Any) -> None: ...
+
+    def ended(self, context: Any, result: Any, seconds: float) -> None: ...
+
+    def blocked(self, name: str, reason: str) -> None: ...
+
+    def completed(self, entry: Entry, context: Any, result: Any) -> None:
+        self.completions.append(entry.offset)
+
+
+def runner(works: dict[str, Work], telemetry: Quiet | None = None, *, ignore_unknown: bool = False) -> Runner:
+    group = Group(
+        name="g", source="s", tiers=(), partitions=1, concurrency=1, works=works, ignore_unknown=ignore_unknown
+    )
+    return Runner(group, Plain(), None, Calls(1), telemetry or Quiet(), lambda: 0.5, "test")
+
+
+def entries(*records: tuple[str, str]) -> tuple[Entry, ...]:
+    """Entries of (key, value), in order."""
+    track = Track(SHELF_SOURCE, 0, CommitMap())
+    return tuple(
+        Entry(
+            track,
+            offset,
+            key.encode(),
+            SOURCE,
+            Rec("s", 0, offset, 0, key.encode(), value.encode(), (("ce_type", value.split(":")[0].encode()),)),
+        )
+        for offset, (key, value) in enumerate(records)
+    )
+
+
+def kinds(results: list[Any]) -> list[str]:
+    return ["done" if r is SUCCEEDED else "not run" if r is NOT_RUN else type(r).__name__ for r in results]
+
+
+async def test_a_bad_record_of_a_batch_is_found_by_halving_and_its_key_stops_there() -> None:
+    calls: list[list[int]] = []
+
+    async def handle(numbers, contexts) -> None:
+        calls.append(list(numbers))
+        if 2 in numbers:
+            raise ValueError("two")
+
+    works = {"x": Work(handler=handle, batch=Batch(size=8))}
+    results = await runner(works).run(entries(*[("a" if n % 2 == 0 else "b", f"x:{n}") for n in range(6)]))
+    assert kinds(results) == ["done", "done", "Failed", "done", "not run", "done"]
+    assert calls[0] == [0, 1, 2, 3, 4, 5]
+    assert [2] in calls
+    assert all(4 not in call for call in calls[1:]), "behind the failed record of its key"
+
+
+async def test_neighbours_of_different_handlers_each_get_what_they_declared() -> None:
+    seen: list[Any] = []
+
+    async def many(numbers, contexts) -> None:
+        seen.append(list(numbers))
+
+    async def one(number, ctx) -> None:
+        seen.append(number)
+
+    works = {"x": Work(handler=many, batch=Batch(size=8)), "y": Work(handler=one)}
+    results = await runner(works).run(entries(("a", "x:1"), ("b", "x:2"), ("c", "y:3"), ("d", "y:4"), ("e", "x:5")))
+    assert kinds(results) == ["done"] * 5
+    assert seen == [[1, 2], 3, 4, [5]]
+
+
+async def test_a_key_stops_at_its_failure_also_across_handlers() -> None:
+    ran: list[int] = []
+
+    async def one(number, ctx) -> None:
+        ran.append(number)
+        raise ValueError("no")
+
+    async def many(numbers, contexts) -> None:
+        ran.extend(numbers)
+
+    works = {"y": Work(handler=one), "x": Work(handler=many, batch=Batch(size=8))}
+    results = await runner(works).run(entries(("a", "y:1"), ("a", "y:2"), ("a", "x:3"), ("b", "x:4")))
+    assert kinds(results) == ["Failed", "not run", "not run", "done"]
+    assert ran == [1, 4]
+
+
+async def test_a_blocked_batch_makes_the_first_record_of_each_key_wait() -> None:
+    async def handle(numbers, contexts) -> None:
+        raise TransientError("away")
+
+    works = {"x": Work(handler=handle, batch=Batch(size=8))}
+    results = await runner(works).run(entries(("a", "x:1"), ("a", "x:2"), ("b", "x:3")))
+    assert kinds(results) == ["Blocked", "not run", "Blocked"]
+    assert isinstance(results[0], Blocked)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "final", "after", "said"),
+    [
+        (Retry("later", after=7.0), False, 7.0, "later"),
+        (Retry(after=7.0), False, 7.0, "the handler asked to be run again"),
+        (Reject("never"), True, None, "never"),
+    ],
+)
+async def test_outcomes_are_values(outcome, final, after, said) -> None:
+    async def handle(number, ctx) -> Any:
+        return outcome
+
+    (result,) = await runner({"x": Work(handler=handle)}).run(entries(("a", "x:1")))
+    assert isinstance(result, Failed)
+    assert (result.final, result.after, result.failure.message) == (final, after, said)
+
+
+async def test_exceptions_that_a_policy_calls_final_are_never_retried() -> None:
+    async def handle(number, ctx) -> None:
+        raise (KeyError if number == 1 else ValueError)("x")
+
+    work = Work(handler=handle, retry=RetryPolicy(final=(LookupError,)))
+    results = [(await runner({"x": work}).run(entries(("a", f"x:{n}"))))[0] for n in (1, 2)]
+    assert [r.final for r in results] == [True, False]
+    assert [r.failure.classification for r in results] == ["final", "exhausted"]
+
+
+async def test_a_plain_function_that_returns_an_awaitable_is_a_mistake_and_not_a_success() -> None:
+    async def work(number, ctx) -> None: ...
+
+    def handle(number, ctx) -> Any:
+        return work(number, ctx)
+
+    (result,) = await runner({"x": Work(handler=handle)}).run(entries(("a", "x:1")))
+    assert isinstance(result, Failed)
+    assert "declare it with 'async def'" in result.failure.message
+
+
+async def test_a_type_nobody_handles_is_dead_in_a_queue_and_passed_over_in_a_topic() -> None:
+    async def handle(number, ctx) -> Any:
+        return Done(number)
+
+    works = {"x": Work(handler=handle)}
+    (dead,) = await runner(works).run(entries(("a", "z:1")))
+    (passed,) = await runner(works, ignore_unknown=True).run(entries(("a", "z:1")))
+    assert dead.failure.classification == "unknown-type"
+    assert passed is SUCCEEDED
+
+
+async def test_only_what_succeeded_is_completed() -> None:
+    async def handle(number, ctx) -> None:
+        if number == 1:
+            raise ValueError("one")
+
+    telemetry = Quiet()
+    await runner({"x": Work(handler=handle)}, telemetry).run(entries(("a", "x:0"), ("b", "x:1"), ("c", "x:2")))
+    assert telemetry.completions == [0, 2]
