@@ -92,6 +92,7 @@ class Engine:
         self._rebuild: str | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stopping = False
+        self._pumping = False
         self._progress = clock()
         self.ready = asyncio.Event()  # partitions (perhaps none) are taken over
 
@@ -226,11 +227,18 @@ class Engine:
 
     def pump(self) -> None:
         """Carry out everything the core wants done now."""
+        self._pumping = False
         for command in self.core.take_commands(self._clock()):
             self._carry_out(command)
         if self.core.drained:
             self._idle.set()
         self._arm_timer()
+
+    def _pump_soon(self) -> None:
+        """Once for all runs that end in this turn of the loop: asking the core costs as much for one as for many."""
+        if not self._pumping:
+            self._pumping = True
+            asyncio.get_running_loop().call_soon(self.pump)
 
     def _carry_out(self, command: Command) -> None:
         if isinstance(command, Start):
@@ -261,7 +269,7 @@ class Engine:
             return
         now = self._progress = self._clock()
         self.core.finished(entries, results, now)
-        self.pump()
+        self._pump_soon()
 
     def _append(self, move: Append | DeadLetter) -> None:
         partition = move.entry.lane.lanes.partition
