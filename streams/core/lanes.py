@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from streams.core import headers
+from streams.core import headers, levels
 from streams.core.commands import Append, Blocked, DeadLetter, Failed, Fetch, NotRun, Succeeded
 from streams.core.headers import SOURCE, Level
 from streams.core.held import Held, HeldKeys
@@ -304,33 +304,18 @@ class Lanes:
         elif isinstance(decision, WaitInPlace):
             entry.due = now + decision.seconds
         else:
-            target = self._level_after(entry.level, decision.at_least)
+            target = levels.after(entry.level, self.tiers, decision.at_least)
             self._unqueue(entry)
             self._move(entry, target, now + self.tiers[target.tier - 1], result.failure)
 
     def _give_up(self, entry: Entry, result: Failed) -> None:
         self._unqueue(entry)
         hold = result.policy.on_dead == "hold" and entry.key is not None
-        level = headers.dlt_level(self._generation_of_dead(entry.level))
+        level = levels.of_dead_letter(entry.level)
         if hold:
             self.outstanding.add(level, entry.key)
         entry.lane.blocked += 1
         self.commands.append(DeadLetter(entry, level, hold, result.failure))
-
-    def _generation_of_dead(self, level: Level) -> int:
-        # A record that fails while it waits at the dead letters' own level goes up one generation.
-        return max(level.generation, 0) + (level.tier == headers.DLT)
-
-    def _level_after(self, level: Level, at_least: float) -> Level:
-        """The lowest level above ``level`` whose tier waits long enough, else the longest tier's next level."""
-        k = len(self.tiers)
-        if level == SOURCE:
-            level = Level(0, 0, 0)
-        elif level.tier == headers.DLT:
-            level = Level(level.generation + 1, 0, 0)
-        round_trip = [Level(level.generation, level.lap + (n <= level.tier), n) for n in range(1, k + 1)]
-        fitting = [up for up in round_trip if self.tiers[up.tier - 1] >= at_least]
-        return min(fitting) if fitting else Level(level.generation, level.lap + (k <= level.tier), k)
 
     def _move(self, entry: Entry, target: Level, due: float, failure: Any = None) -> None:
         self.outstanding.add(target, entry.key)

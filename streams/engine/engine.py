@@ -17,16 +17,16 @@ import structlog
 from streams.core import headers
 from streams.core.commands import Append, DeadLetter, Fetch, Pause, Resume, Start
 from streams.core.group import Core, Limits
-from streams.core.track import SHELF_SOURCE
 from streams.engine.appender import Appender
 from streams.engine.committer import Committer
 from streams.engine.messages import moved_message
 from streams.engine.takeover import read_shelves
+from streams.engine.watchdog import Watchdog
 from streams.job import TransientError
 from streams.ports import OwnershipLostError, TopicPartition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from streams.core.commands import Command
     from streams.core.track import Entry
@@ -86,6 +86,7 @@ class Engine:
         self._mover = ""
         self._appender = Appender(writer, self._appended, self._append_failed)
         self._committer = Committer(self, family, consumer, telemetry, clock, options.drain_timeout)
+        self._watchdog = Watchdog(self, family, consumer, reader, telemetry, clock, options.stall_timeout)
         self._runs: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._assigned = asyncio.Event()
@@ -93,7 +94,7 @@ class Engine:
         self._timer: asyncio.TimerHandle | None = None
         self._stopping = False
         self._pumping = False
-        self._progress = clock()
+        self.progress = clock()
         self.ready = asyncio.Event()  # partitions (perhaps none) are taken over
 
     # -- life ------------------------------------------------------------------------------------------------------
@@ -106,7 +107,7 @@ class Engine:
         """
         await self._join()
         commits = asyncio.create_task(self._committer.run(self._options.commit_interval))
-        watch = asyncio.create_task(self._watch())
+        watch = asyncio.create_task(self._watchdog.run())
         try:
             while not self._stopping:
                 await self._turn()
@@ -116,6 +117,11 @@ class Engine:
             await asyncio.gather(watch, commits, return_exceptions=True)
             await self._give_up_ownership()
             await self._consumer.stop()
+
+    def rebuild(self, reason: str) -> None:
+        """Give up the ownership and take it over again with a new consumer and writer."""
+        self._rebuild = reason
+        self._idle.set()
 
     def stop(self) -> None:
         """Let :meth:`run` drain, commit and end."""
@@ -148,7 +154,7 @@ class Engine:
         now = self._clock()
         for (topic, partition), records in batches.items():
             self.core.polled(partition, self._family.shelves[topic], records, now)
-        self._progress = now
+        self.progress = now
         self.pump()
         await asyncio.sleep(0)  # a full prefetch buffer would never let the runs start
 
@@ -172,7 +178,7 @@ class Engine:
             self.core.assigned(partition, shelves[partition], self._mover)
             self._position(partition, {shelf: found.committed for shelf, found in shelves[partition].items()})
         self._telemetry.rebalanced(len(owned))
-        self._progress = self._clock()
+        self.progress = self._clock()
         await self._committer.commit()
         self.ready.set()
 
@@ -263,11 +269,11 @@ class Engine:
         except Exception:
             # Not the handler's fault: those are results. Start over rather than leave the key without an end.
             log.exception("a run ended without a result", group=self._family.group, entries=entries)
-            self._rebuild = "a run ended without a result"
+            self.rebuild("a run ended without a result")
             return
         if epoch != self.epoch:
             return
-        now = self._progress = self._clock()
+        now = self.progress = self._clock()
         self.core.finished(entries, results, now)
         self._pump_soon()
 
@@ -278,14 +284,13 @@ class Engine:
         self._appender.append(target, move, moved_message(move, target, self._mover, aliases=self._options.aliases))
 
     def _appended(self, moves: list[tuple[Append | DeadLetter, int]]) -> None:
-        now = self._progress = self._clock()
+        now = self.progress = self._clock()
         for move, offset in moves:
             self.core.appended(move, offset, now)
         self.pump()
 
     def _append_failed(self) -> None:
-        self._rebuild = "a moved record was not acknowledged"
-        self._idle.set()
+        self.rebuild("a moved record was not acknowledged")
 
     async def _fetch(self, command: Fetch, epoch: int) -> None:
         place = TopicPartition(self._family.dlt, command.partition)
@@ -295,7 +300,7 @@ class Engine:
                     for record in records:
                         self.core.fetched(command.partition, record, self._clock())
         except TransientError:
-            self._rebuild = "a held record could not be read"
+            self.rebuild("a held record could not be read")
         self.pump()
 
     def _arm_timer(self) -> None:
@@ -310,53 +315,3 @@ class Engine:
         self._timer = None
         self.core.tick(self._clock())
         self.pump()
-
-    # -- watching --------------------------------------------------------------------------------------------------
-
-    async def _watch(self) -> None:
-        """Compare lag with progress; a consumer that stands still is rebuilt."""
-        while True:
-            await asyncio.sleep(min(5.0, self._options.stall_timeout / 4))
-            self._tell_standing()
-            if self._clock() - self._progress < self._options.stall_timeout or not self.core.partitions:
-                continue
-            try:
-                stalled = await self._has_unread()
-            except TransientError as error:
-                log.warning("cannot compare lag with progress", group=self._family.group, reason=str(error))
-                continue
-            self._progress = self._clock()
-            if stalled:
-                self._rebuild = f"lag, but nothing was read for {self._options.stall_timeout:g} s"
-
-    async def _has_unread(self) -> bool:
-        ends = await self._reader.ends([self._family.topics[SHELF_SOURCE]])
-        return any(
-            ends.get(self._family.place(partition, SHELF_SOURCE), 0) > lanes.source.position
-            and not lanes.source.paused
-            and not lanes.source.pending
-            for partition, lanes in self.core.partitions.items()
-        )
-
-    def _lag(self) -> dict[str, int]:
-        """Records behind the commit, by topic, as far as the last fetches know."""
-        behind = dict.fromkeys((topic for topic in self._family.shelves if topic != self._family.dlt), 0)
-        for place, end in self._consumer.ends().items():
-            lanes, shelf = self.core.partitions.get(place.partition), self._family.shelves[place.topic]
-            if lanes is not None and place.topic in behind:
-                behind[place.topic] += max(0, end - lanes.tracks[shelf].low_water)
-        return behind
-
-    def _tell_standing(self) -> None:
-        if not self.core.partitions:
-            return
-        lanes = list(self.core.partitions.values())
-        self._telemetry.lag(self._lag())
-        tracks: Sequence[Any] = [track for each in lanes for track in each.tracks.values()]
-        self._telemetry.standing(
-            running=len(self.core.running),
-            held=sum(len(track.pending) for track in tracks),
-            held_keys=sum(len(each.held) for each in lanes),
-            paused=sum(track.paused for track in tracks),
-            fenced=sum(each.fenced for each in lanes),
-        )

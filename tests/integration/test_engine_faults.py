@@ -33,7 +33,7 @@ async def eventually(condition: Callable[[], bool]) -> None:
     async def asked() -> bool:
         return condition()
 
-    await wait_until(asked)
+    await wait_until(asked, within=30)
 
 
 def reason(dead: Any) -> str:
@@ -84,7 +84,7 @@ async def test_a_process_handler_runs_elsewhere_and_the_death_of_its_process_is_
     kit, tmp_path: Path
 ) -> None:
     notes = tmp_path / "notes"
-    made = await kit(process_handlers.note_process, work={"execution": "process"})
+    made = await kit(process_handlers.note_process, work={"execution": "process", "timeout": 30.0})
     async with made.engine():
         await made.publish_order(Order(number=1, name=str(notes)))
         await eventually(notes.exists)
@@ -92,7 +92,7 @@ async def test_a_process_handler_runs_elsewhere_and_the_death_of_its_process_is_
     assert number == "1"
     assert int(process) != os.getpid()
 
-    mortal = await kit(process_handlers.die, attempts=1, work={"execution": "process"})
+    mortal = await kit(process_handlers.die, attempts=1, work={"execution": "process", "timeout": 30.0})
     async with mortal.engine():
         await mortal.publish(1)
         (dead,) = await dead_letters(mortal, 1)
