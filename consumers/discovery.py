@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from streams.door import RouteSpec
 from streams.job import Catalogue, Job, Periodic, Queue, Subscription
-from streams.ports import RouteSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -152,7 +152,7 @@ class Catalogue:
     """All that a deployment declares, as ``consumers:discover`` returns it.
 
     Attributes:
-        routes: Further HTTP routes of consumers: ``streams.ports.RouteSpec`` objects, served by the gateway.
+        routes: Further HTTP routes of consumers: ``streams.door.RouteSpec`` objects, served by the gateway.
         options: What consumers want from the settings; handlers find it as ``ctx.services.options``.
         examples: Example records with ``type``, ``tenant``, ``entity`` and ``data``, as ``keylane publish`` reads them.
         sample_load: ``sample_load(seed, count)`` yields records for demonstrations, each with ``contract``,

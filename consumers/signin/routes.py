@@ -22,15 +22,16 @@ from consumers.signin.limit import subject_of, window
 from schemas.fields import PayloadModel
 from schemas.notification_signin.model import CONTRACT, Signin
 from streams.adapters.redis import RedisAwayError, Verdict
+from streams.door import ProblemError, RouteSpec
 from streams.gateway.models import Id, JobView, Tenant
 from streams.job import TransientError
-from streams.ports import ProblemError, RecordRefusedError, RouteSpec
+from streams.ports import RecordRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from streams.adapters.redis import Admission
-    from streams.ports import Door
+    from streams.door import Door
 
 _LOG = structlog.get_logger(__name__)
 

@@ -74,12 +74,14 @@ class Committer:
             request = self._owner.core.commit()
             if request is None:
                 return
-            started = time.monotonic()
-            result = await self._send(request)
-            self._telemetry.committed(result, time.monotonic() - started)
-            if epoch == self._owner.epoch:
-                self._owner.core.committed(acknowledged=result == "ok", now=self._clock())
-                self._owner.pump()
+            started, result = time.monotonic(), "failed"
+            try:
+                result = await self._send(request)
+            finally:  # cancelled half way, it may or may not be stored: made anew
+                self._telemetry.committed(result, time.monotonic() - started)
+                if epoch == self._owner.epoch:
+                    self._owner.core.committed(acknowledged=result == "ok", now=self._clock())
+                    self._owner.pump()
 
     async def _send(self, request: Commit) -> str:
         offsets = {self._family.place(*place): Committed(*at) for place, at in request.offsets.items()}

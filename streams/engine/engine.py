@@ -113,9 +113,9 @@ class Engine:
                 await self._turn()
         finally:
             watch.cancel()
+            await self._give_up_ownership()
             commits.cancel()
             await asyncio.gather(watch, commits, return_exceptions=True)
-            await self._give_up_ownership()
             await self._consumer.stop()
 
     def rebuild(self, reason: str) -> None:

@@ -33,10 +33,11 @@ if TYPE_CHECKING:
     from schemas.codec import Codec
     from schemas.contract import Contract
     from streams.deadletters.reading import DeadLetters
+    from streams.door import JobHistory, Progress, RouteSpec
     from streams.gateway.health import HealthCheck
     from streams.job import Catalogue
     from streams.metrics import Metrics
-    from streams.ports import JobHistory, Progress, Publisher, RouteSpec
+    from streams.ports import Publisher
 
 HEALTH = web.AppKey("health", Health)
 """The application's ``Health``: whoever runs the application sets ``started`` and ``stopping``."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from schemas.contract import problems
-from streams.ports import ProblemError
+from streams.door import ProblemError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

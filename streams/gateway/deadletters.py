@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from streams.deadletters.entry import Filters
+from streams.door import RouteSpec
 from streams.gateway import body
 from streams.gateway.intake import rfc3339
 from streams.gateway.jobs import json_answer
 from streams.gateway.models import DeadLetterList, DeadLetterView, Place
-from streams.ports import RouteSpec
 
 if TYPE_CHECKING:
     from aiohttp import web

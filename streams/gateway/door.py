@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from schemas.contract import Contract
+    from streams.door import Accepted
     from streams.gateway.lookup import Lookup
     from streams.gateway.submission import Submission
-    from streams.ports import Accepted
 
 
 class GatewayDoor:
@@ -39,16 +39,16 @@ class GatewayDoor:
         return self._options
 
     async def payload(self, request: web.Request, contract: Contract) -> Any:
-        """See ``streams.ports.Door.payload``."""
+        """See ``streams.door.Door.payload``."""
         return contract.from_value(await body.read(request))
 
     async def submit_job(
         self, contract: Contract, payload: Any, *, tenant: str, entity: str | None = None, job_id: str | None = None
     ) -> Accepted:
-        """See ``streams.ports.Door.submit_job``."""
+        """See ``streams.door.Door.submit_job``."""
         return await self._submission.submit(contract.name, payload, tenant=tenant, entity=entity, job_id=job_id)
 
     async def job(self, job_id: str) -> dict[str, Any] | None:
-        """See ``streams.ports.Door.job``."""
+        """See ``streams.door.Door.job``."""
         found = await self._lookup.find(job_id)
         return None if found is None else view(found).model_dump(mode="json")

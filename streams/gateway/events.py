@@ -5,13 +5,13 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from streams.door import ProblemError, RouteSpec
 from streams.event import Attributes
 from streams.gateway import body
 from streams.gateway.ids import uuid7
 from streams.gateway.intake import SOURCE, checked_key, now
 from streams.gateway.jobs import fitting, json_answer, unknown_type
 from streams.gateway.models import CloudEvent, EventAccepted, EventRequest
-from streams.ports import ProblemError, RouteSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,16 +14,16 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from streams.door import RouteSpec
 from streams.gateway.jobs import json_answer
 from streams.gateway.models import DependencyView, HealthView, Memory, ProbeView
-from streams.ports import RouteSpec
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from aiohttp import web
 
-    from streams.ports import Door
+    from streams.door import Door
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

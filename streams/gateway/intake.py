@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import RegistryUnavailableError
+from streams.door import ProblemError
 from streams.event import Attributes, record_key, to_headers
 from streams.job import TransientError
-from streams.ports import Message, ProblemError
+from streams.ports import Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from schemas.contract import InvalidPayloadError
+from streams.door import ProblemError, RouteSpec
 from streams.gateway import body
 from streams.gateway.intake import rfc3339
 from streams.gateway.models import JobAccepted, JobRequest, JobView
 from streams.gateway.problems import prefixed
 from streams.gateway.submission import LOCATION
-from streams.ports import ProblemError, RouteSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from streams.ports import ProblemError
+from streams.door import ProblemError
 
 if TYPE_CHECKING:
+    from streams.door import JobHistory, Progress
     from streams.history import JobRow
-    from streams.ports import JobHistory, Progress
 
 PATIENCE = 3.0  # seconds
 _INTERVAL = 0.02

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from streams.ports import RouteSpec
+    from streams.door import RouteSpec
 
 _REFERENCE = "#/components/schemas/{model}"
 _FIRST_ERROR = 400

@@ -14,8 +14,8 @@ from aiohttp import web
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
+from streams.door import ProblemError
 from streams.gateway.problems import KINDS
-from streams.ports import ProblemError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,8 +14,9 @@ from aiohttp import web
 
 from schemas.contract import InvalidPayloadError
 from schemas.errors import RegistryUnavailableError
+from streams.door import ProblemError
 from streams.job import TransientError
-from streams.ports import ProblemError, RecordRefusedError
+from streams.ports import RecordRefusedError
 
 if TYPE_CHECKING:
     from schemas.contract import Problem

@@ -13,11 +13,12 @@ import structlog
 
 from schemas.job_status.model import CONTRACT as STATUS
 from schemas.job_status.model import Status
+from streams.door import Accepted, ProblemError
 from streams.event import Attributes
 from streams.gateway.ids import uuid7
 from streams.gateway.intake import SOURCE, checked_key, now
 from streams.history import TOPIC
-from streams.ports import Accepted, ProblemError, RecordRefusedError
+from streams.ports import RecordRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +48,7 @@ class Submission:
     async def submit(
         self, name: str, payload: BaseModel, *, tenant: str, entity: str | None = None, job_id: str | None = None
     ) -> Accepted:
-        """Publish a job; see ``streams.ports.Door.submit_job``.
+        """Publish a job; see ``streams.door.Door.submit_job``.
 
         Raises:
             ProblemError, TransientError, RecordRefusedError: It is not accepted.

@@ -13,12 +13,13 @@ from schemas.job_status.model import Status
 from schemas.notification_signin.model import Signin
 from streams.adapters.redis import connect
 from streams.dev import ports
+from streams.door import Accepted, ProblemError
 from streams.gateway.door import GatewayDoor
 from streams.gateway.middleware import Around
 from streams.gateway.problems import Problems
 from streams.history import row
 from streams.job import TransientError
-from streams.ports import Accepted, Position, ProblemError
+from streams.ports import Position
 from tests.consumer_context import OPTIONS
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from consumers import discover
 from schemas.catalogue import contracts
+from streams.door import RouteSpec
 from streams.gateway.problems import KINDS
 from streams.job import Catalogue
-from streams.ports import RouteSpec
 from streams.settings import Settings
 from tests.gateway_doubles import CATALOGUE, EVENT, HELD, JOB, Bench
 

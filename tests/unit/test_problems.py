@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.contract import Problem
+from streams.door import ProblemError, RouteSpec
 from streams.gateway.body import DEEPEST, parse
 from streams.gateway.problems import KINDS
 from streams.job import Catalogue
-from streams.ports import ProblemError, RouteSpec
 from tests.gateway_doubles import JOB, Bench
 
 BASE = "https://keylane.example/problems/"
