@@ -7,6 +7,8 @@ import sys
 
 import typer
 
+from streams.packages import ForeignPackageError, check_packages
+
 COMMANDS = {
     "dev": "the embedded Kafka, Redis and PostgreSQL",
     "topics": "declare, plan and apply topics",
@@ -21,6 +23,10 @@ COMMANDS = {
 
 def main() -> None:
     """Run the command line; a mistake of the user ends with one sentence and exit code 1."""
+    try:
+        check_packages()
+    except ForeignPackageError as error:
+        sys.exit(str(error))
     name = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
     for command, text in COMMANDS.items():
