@@ -42,6 +42,7 @@ def encode(committed: int, finished: Iterable[tuple[int, int]], fence: Fence | N
     room = (LIMIT - len(PREFIX)) // 5 * 4 - 4
     last, complete = committed, True
     for start, end in finished:
+        assert last <= start < end, "intervals are given in ascending order"
         pair = _varint(start - last) + _varint(end - start)
         if len(body) + len(pair) > room:
             complete = False
