@@ -35,9 +35,8 @@ def test_a_damaged_text_is_an_empty_map_and_never_an_error(committed, gaps, fenc
     place = data.draw(st.integers(0, len(text) - 1))
     other = data.draw(st.characters(codec="ascii"))
     damaged = text[:place] + other + text[place + 1 :]
+    # Base85 may spell the same bytes in two ways at the very end.
     assert decode(committed, damaged) in {CommitMap(), decode(committed, text)}
-    if damaged != text:
-        assert decode(committed, damaged) == CommitMap()
 
 
 @given(st.text(max_size=200))
