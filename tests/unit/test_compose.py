@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.kafka.yml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-DOCKERFILE = (ROOT / "Dockerfile").read_text()
+DOCKERFILE = (ROOT / ".docker" / "Dockerfile").read_text()
 DOCKER = shutil.which("docker")
 
 
