@@ -1,6 +1,6 @@
-"""Guards the three import names of this distribution, since others use ``schemas`` and ``consumers`` too.
+"""Guards the import names of this distribution, since others use ``schemas`` and ``consumers`` too.
 
-Invariant: ``streams``, ``schemas`` and ``consumers`` are imported from one place, or the start is refused.
+Invariant: each name leads to a package of ours (a deployment may keep its own copy), or the start is refused.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-NAMES = ("streams", "schemas", "consumers")
+# A module by which each package is known; nobody else's package of that name has it.
+MARKS = {"schemas": "contract.py", "consumers": "discovery.py"}
 
 
 class ForeignPackageError(Exception):
@@ -19,14 +20,13 @@ def check_packages() -> None:
     """Make sure that the names lead to our packages; nothing is imported for that.
 
     Raises:
-        ForeignPackageError: A name is missing or lies elsewhere than the others.
+        ForeignPackageError: A name is missing, or leads to another package.
     """
-    home = Path(__file__).resolve().parents[1]
-    for name in NAMES:
+    for name, mark in MARKS.items():
         found = find_spec(name)
-        place = Path(found.origin).resolve() if found is not None and found.origin else None
-        if place is None or place.parents[1] != home:
+        place = Path(found.origin).parent if found is not None and found.origin else None
+        if place is None or not (place / mark).exists():
             raise ForeignPackageError(
-                f"the package {name!r} is taken from {place.parent if place else 'nowhere'} instead of {home / name}: "
-                "another distribution or a folder on the path has that name; use an environment of its own"
+                f"the package {name!r} is taken from {place or 'nowhere'}, which is not keylane's: another "
+                "distribution or a folder on the path has that name; use an environment of its own"
             )
