@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streams.core import headers, moves
+from streams.core import commit_map, headers, moves
 from streams.core.commands import (
     NOT_RUN,
     SUCCEEDED,
@@ -307,3 +307,33 @@ def test_a_strangers_record_in_a_tier_runs_like_any_other_and_the_key_waits_for_
     assert [name(start) for start in bench.started] == ["a@0.0.1:0"]
     bench.end("a@0.0.1:0")
     assert bench.turn() == ["a@source:0"]
+
+
+def test_when_the_commit_map_is_full_waiting_records_are_moved_out_of_its_way(monkeypatch) -> None:
+    monkeypatch.setattr(commit_map, "LIMIT", 80)
+    bench = Bench(concurrency=1_000)
+    keys = [f"k{n}" for n in range(80)]
+    bench.publish(*keys)
+    bench.turn()
+    for number, key in enumerate(keys):
+        bench.end(f"{key}@source:{number}", SUCCEEDED if number % 2 else Blocked(60.0))
+    bench.commit()  # does not fit
+    bench.turn()
+    assert len(bench.broker.logs[0, 1]) == 40, "every waiting record went into the first tier"
+    assert all(parse_moved(record.headers).due > bench.now for record in bench.broker.logs[0, 1]), "due when they were"
+    bench.commit()
+    assert bench.broker.commits[0, SHELF_SOURCE][0] == 80
+    bench.restart()
+    assert bench.turn() == [], "nothing that was done runs again"
+    bench.now += 61
+    bench.core.tick(bench.now)
+    assert len(bench.turn()) == 40
+
+
+def test_bytes_bound_what_is_admitted_and_one_record_always_fits() -> None:
+    bench = Bench(bytes=40)
+    for number in range(6):
+        bench.broker.append(0, SHELF_SOURCE, f"k{number}".encode(), b"x" * 30)
+    assert bench.turn() == ["k0@source:0"], "half of the bytes are the sources', and one record is above that"
+    bench.end("k0@source:0")
+    assert bench.turn() == ["k1@source:1"]
