@@ -90,4 +90,8 @@ def check(before: list[tuple[float, str, int]], after: list[tuple[float, str, in
     # A commit is sent every 100 ms and acknowledged some ms later; one more interval for a machine under load.
     last_moment = {number for at, _, number in before if at > killed_at - 1.0}
     assert repeated <= last_moment, "what was committed does not run again"
-    print(f"\n{len(before)} effects before the kill, {len(repeated)} of them repeated")
+    oldest = min((at for at, _, number in before if number in repeated), default=killed_at)
+    print(
+        f"\n{len(before)} effects before the kill, {len(repeated)} of them repeated, "
+        f"the oldest {1000 * (killed_at - oldest):.0f} ms old; {len(before) / (killed_at - before[0][0]):.0f} effects/s"
+    )
