@@ -1,16 +1,10 @@
 from __future__ import annotations
 
 import threading
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from streams.adapters.kafka.options import client_options
 from streams.adapters.kafka.publisher import KafkaPublisher
@@ -19,6 +13,7 @@ from streams.dev.kafka import KafkaBroker
 from streams.job import TransientError
 from streams.ports import Message
 from streams.settings import Settings
+from tests.self_signed import self_signed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,27 +28,7 @@ LISTENERS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the certificate of a throw-away server, which is its own authority, and its key."""
     folder = tmp_path_factory.mktemp("tls")
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "keylane-test")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-        .public_bytes(serialization.Encoding.PEM)
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (folder / "ca.pem").write_bytes(certificate)
-    (folder / "server.pem").write_bytes(private + certificate)
+    self_signed(folder)
     return folder
 
 
