@@ -6,7 +6,10 @@ Invariant: a name or label outside the table is an error; no label holds an id, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -65,6 +68,9 @@ TABLE: tuple[Metric, ...] = (
 )
 
 
+Meter: TypeAlias = "Callable[[float], None]"
+
+
 class Metrics(Protocol):
     """Counts and measures; every name is in ``TABLE``, with exactly its labels."""
 
@@ -76,3 +82,9 @@ class Metrics(Protocol):
 
     def observe(self, name: str, /, value: float, **labels: str) -> None:
         """Add an observation to a histogram."""
+
+    def counting(self, name: str, /, **labels: str) -> Meter:
+        """What adds to this very counter: for what happens thousands of times a second."""
+
+    def observing(self, name: str, /, **labels: str) -> Meter:
+        """What adds observations to this very histogram."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from streams.identity import Identity, identify
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 
     from redis.asyncio import Redis
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -96,8 +98,12 @@ class GroupConsumer(Protocol):
     def assignment(self) -> frozenset[TopicPartition]:
         """The partitions owned now."""
 
-    async def poll(self, wait: float) -> Mapping[TopicPartition, Sequence[Record]]:
-        """All that was fetched, waiting up to ``wait`` seconds for something.
+    async def poll(
+        self, wait: float, among: Collection[TopicPartition] | None = None
+    ) -> Mapping[TopicPartition, Sequence[Record]]:
+        """What was fetched (of these partitions only, if named), waiting up to ``wait`` seconds for something.
+
+        What was fetched of other partitions stays with the client until it is asked for.
 
         Raises:
             TransientError: The cluster cannot be reached for now.
@@ -221,25 +227,76 @@ class Services:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What a handler knows about the run it is in.
+    """What a handler knows about the run it is in; what stands in headers is read when it is asked for.
 
     Attributes:
-        id: The event or job id (``ce_id``; where a publisher gave none, ``<topic>/<partition>/<offset>``).
+        type: The event or job type.
         attempt: 1 for the first run; in-place waits, tiers and laps count on; a replay starts anew.
-        idempotency_key: The same for every run of this record: hand it to providers.
+        services: What handlers may use; None in a handler that runs in a process of its own.
     """
 
-    id: str
-    type: str
-    tenant: str
-    key: str | None
-    attempt: int
-    idempotency_key: str
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    headers: Mapping[str, str]
-    services: Services
+    __slots__ = ("_group", "_identity", "_record", "attempt", "services", "type")
+
+    def __init__(self, record: Record, group: str, type_name: str, attempt: int, services: Services) -> None:
+        self._record = record
+        self._group = group
+        self._identity: Identity | None = None
+        self.type = type_name
+        self.attempt = attempt
+        self.services = services
+
+    @property
+    def id(self) -> str:
+        """The event or job id (``ce_id``; where a publisher gave none, ``<topic>/<partition>/<offset>``)."""
+        return self._who.id
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every run of this record: hand it to providers."""
+        return self._who.idempotency_key(self._group)
+
+    @property
+    def tenant(self) -> str:
+        """The tenant part of the record key, ``""`` where there is none."""
+        return self._who.tenant
+
+    @property
+    def key(self) -> str | None:
+        """The record key as text."""
+        return self._who.key
+
+    @property
+    def topic(self) -> str:
+        """The topic the record was published to, wherever it has moved."""
+        return self._who.origin[0]
+
+    @property
+    def partition(self) -> int:
+        """The partition it was published to."""
+        return self._who.origin[1]
+
+    @property
+    def offset(self) -> int:
+        """The offset it was published at."""
+        return self._who.origin[2]
+
+    @property
+    def timestamp(self) -> int:
+        """The record's, in milliseconds since the epoch."""
+        return self._record.timestamp
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The record's headers; bytes that are not UTF-8 are replaced."""
+        return {name: (value or b"").decode(errors="replace") for name, value in self._record.headers}
+
+    def without_services(self) -> Context:
+        """A copy for another process: connections cannot be handed over."""
+        return Context(self._record, self._group, self.type, self.attempt, None)  # type: ignore[arg-type]
+
+    @property
+    def _who(self) -> Identity:
+        if self._identity is None:
+            self._identity = identify(self._record)
+        return self._identity

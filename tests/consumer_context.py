@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from streams.ports import Context, Position, Services
+from tests.simulation.broker import Rec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,21 +51,20 @@ def services(**given: Any) -> Services:
     return Services(**{**defaults, "emit": no_emit, "options": OPTIONS, **given})
 
 
+class Given(Context):
+    """A context whose idempotency key is the record's id alone."""
+
+    __slots__ = ()
+
+    @property
+    def idempotency_key(self) -> str:
+        return self.id
+
+
 def context(services: Services, *, record_id: str, tenant: str = "steppe", entity: str = "user-1") -> Context:
-    return Context(
-        id=record_id,
-        type="",
-        tenant=tenant,
-        key=f"{tenant}/{entity}" if tenant else None,
-        attempt=1,
-        idempotency_key=record_id,
-        topic="a-topic",
-        partition=0,
-        offset=0,
-        timestamp=0,
-        headers={},
-        services=services,
-    )
+    key = f"{tenant}/{entity}".encode() if tenant else None
+    record = Rec("a-topic", 0, 0, 0, key, b"", (("ce_id", record_id.encode()),))
+    return Given(record, "", "", 1, services)
 
 
 def only(things: Sequence[Any]) -> Any:

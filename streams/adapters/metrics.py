@@ -22,7 +22,7 @@ from prometheus_client import (
 from streams.metrics import TABLE
 
 if TYPE_CHECKING:
-    from streams.metrics import Metric
+    from streams.metrics import Meter, Metric
 
 _KINDS: dict[str, type[Counter | Gauge]] = {"counter": Counter, "gauge": Gauge}
 
@@ -56,6 +56,16 @@ class PrometheusMetrics:
     def observe(self, name: str, /, value: float, **labels: str) -> None:
         """Add an observation to a histogram; errors as ``inc``."""
         self._child(name, labels).observe(value)
+
+    def counting(self, name: str, /, **labels: str) -> Meter:
+        """What adds to this very counter; errors as ``inc``."""
+        meter: Meter = self._child(name, labels).inc
+        return meter
+
+    def observing(self, name: str, /, **labels: str) -> Meter:
+        """What adds observations to this very histogram; errors as ``inc``."""
+        meter: Meter = self._child(name, labels).observe
+        return meter
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""

@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from streams.core.track import Entry
 
 
-class Start(NamedTuple):
-    """Run these entries as one call of their handler: one entry, or a batch in order."""
+Run = tuple["Entry", ...]
+"""What one call of :meth:`~streams.core.group.Core.finished` ends: one entry, or a batch in order."""
 
-    entries: tuple[Entry, ...]
+
+class Start(NamedTuple):
+    """Begin these runs."""
+
+    runs: list[Run]
 
 
 class Append(NamedTuple):

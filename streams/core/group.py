@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from streams.core import headers
 from streams.core.commands import Append, Commit, DeadLetter, Pause, Resume, Start
 from streams.core.restore import Shelf, restore
 from streams.core.track import SHELF_SOURCE
@@ -20,9 +19,10 @@ from streams.core.track import SHELF_SOURCE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from streams.core.commands import Command, Result
-    from streams.core.lanes import Lane, Lanes
-    from streams.core.track import Entry
+    from streams.core.commands import Command, Result, Run
+    from streams.core.lane import Lane
+    from streams.core.lanes import Lanes
+    from streams.core.track import Entry, Track
 
 # How many records are moved out of the way at once when a commit map is nearly full.
 PARK = 64
@@ -53,13 +53,15 @@ class Core:
         self.tiers = tiers
         self.limits = limits
         self.partitions: dict[int, Lanes] = {}
-        self.running: set[tuple[Entry, ...]] = set()
+        self.running: set[Run] = set()
         self.appending: dict[Entry, Append | DeadLetter] = {}
         self._ready: deque[Lane] = deque()
         self._ready_since = 0.0
         self._timers: list[tuple[float, int, Lane]] = []
         self._order = count()
         self._commands: list[Command] = []
+        # Partitions that something happened to since the last commands were taken, in the order of what happened.
+        self._touched: dict[Lanes, None] = {}
         self._committing: dict[int, Lanes] | None = None
         self._last: dict[tuple[int, int], tuple[int, str]] = {}
         self._stopping = False
@@ -69,6 +71,7 @@ class Core:
     def assigned(self, partition: int, shelves: Mapping[int, Shelf], mover: str) -> None:
         """Own a partition; it runs nothing until the next commit is acknowledged."""
         self.partitions[partition] = restore(partition, self.tiers, mover, shelves)
+        self._touched[self.partitions[partition]] = None
 
     def stop(self) -> None:
         """Start nothing more; what runs may end and be committed."""
@@ -85,6 +88,7 @@ class Core:
         self._ready.clear()
         self._timers.clear()
         self._commands.clear()
+        self._touched.clear()
         self._committing = None
         self._last = {}
         self._stopping = False
@@ -107,26 +111,33 @@ class Core:
             return
         lanes.tracks[shelf].inbox.extend(records)
         self._admit(lanes, shelf, now)
+        self._touched[lanes] = None
 
     def fetched(self, partition: int, record: Any, now: float) -> None:
         """A record asked for by ``Fetch`` was read."""
-        if partition in self.partitions:
-            self.partitions[partition].fetched(record, now)
+        lanes = self.partitions.get(partition)
+        if lanes is not None:
+            lanes.fetched(record, now)
+            self._touched[lanes] = None
 
-    def finished(self, entries: tuple[Entry, ...], results: Iterable[Result], now: float) -> None:
+    def finished(self, run: Run, results: Iterable[Result], now: float) -> None:
         """A run ended with one result per entry."""
-        if entries not in self.running:
+        if run not in self.running:
             return
-        self.running.discard(entries)
-        for entry, result in zip(entries, results, strict=True):
-            entry.lane.lanes.finished(entry, result, now)
+        self.running.discard(run)
+        for entry, result in zip(run, results, strict=True):
+            lanes = entry.lane.lanes
+            lanes.finished(entry, result, now)
+            self._touched[lanes] = None
 
     def appended(self, command: Append | DeadLetter, offset: int, now: float) -> None:
         """A moved record was acknowledged at ``offset``."""
         if self.appending.get(command.entry) is not command:
             return
         del self.appending[command.entry]
-        command.entry.lane.lanes.appended(command, offset, now)
+        lanes = command.entry.lane.lanes
+        lanes.appended(command, offset, now)
+        self._touched[lanes] = None
 
     def committed(self, *, acknowledged: bool, now: float) -> None:
         """The commit under way was acknowledged, or failed and is to be made anew."""
@@ -138,6 +149,7 @@ class Core:
             lanes.committed(now)
             if lanes.fresh and not self._stopping:
                 lanes.open(now)
+            self._touched[lanes] = None
 
     def tick(self, now: float) -> None:
         """Time went by."""
@@ -145,19 +157,32 @@ class Core:
             lane = heapq.heappop(self._timers)[2]
             lane.timer = 0.0
             lane.lanes.advance(lane, now)
+            self._touched[lane.lanes] = None
 
     # -- what to do ------------------------------------------------------------------------------------------------
 
     def take_commands(self, now: float) -> list[Command]:
         """Everything to do now; each command is handed out once."""
-        for lanes in self.partitions.values():
-            for shelf in lanes.tracks:
-                self._flow(lanes, shelf, now)
+        touched, self._touched = self._touched, {}
+        for lanes in touched:
+            for shelf, track in lanes.tracks.items():
+                if track.inbox or track.paused:
+                    self._flow(lanes, shelf, track, now)
             self._collect(lanes, now)
-        while self._start_one(now):
-            pass
+        runs = self._start(now)
         commands, self._commands = self._commands, []
+        if runs:
+            commands.append(Start(runs))
         return commands
+
+    def full(self) -> set[tuple[int, int]]:
+        """The (partition, shelf) pairs that have more to admit than they may hold: not to be read for now."""
+        return {
+            (lanes.partition, shelf)
+            for lanes in self.partitions.values()
+            for shelf, track in lanes.tracks.items()
+            if track.inbox
+        }
 
     def commit(self) -> Commit | None:
         """A commit of all that changed since the last acknowledged one, or None (also while one is under way)."""
@@ -199,18 +224,24 @@ class Core:
             heapq.heappush(self._timers, (lane.timer, next(self._order), lane))
         lanes.timers = []
 
-    def _start_one(self, now: float) -> bool:
-        if not self._ready or len(self.running) >= self.limits.concurrency or not self._batch_due(now):
-            return False
+    def _start(self, now: float) -> list[Run]:
+        runs: list[Run] = []
+        while self._ready and len(self.running) < self.limits.concurrency and self._batch_due(now):
+            run = self._next_run(now)
+            if run:
+                self.running.add(run)
+                runs.append(run)
+        return runs
+
+    def _next_run(self, now: float) -> Run:
+        if self.limits.batch == 1:
+            lane = self._ready.popleft()
+            return lane.lanes.take(lane, 1, now)
         entries: list[Entry] = []
         while self._ready and len(entries) < self.limits.batch:
             lane = self._ready.popleft()
             entries += lane.lanes.take(lane, self.limits.batch - len(entries), now)
-        if entries:
-            run = tuple(entries)
-            self.running.add(run)
-            self._commands.append(Start(run))
-        return True
+        return tuple(entries)
 
     def _batch_due(self, now: float) -> bool:
         return len(self._ready) >= self.limits.batch or now >= self._ready_since + self.limits.linger
@@ -222,13 +253,11 @@ class Core:
         tracks = len(self.partitions) * (1 if shelf == SHELF_SOURCE else len(self.tiers) + 1)
         return self.limits.bytes // 2 // tracks
 
-    def _flow(self, lanes: Lanes, shelf: int, now: float) -> None:
-        track = lanes.tracks[shelf]
-        if shelf == headers.DLT:
-            return
-        if track.inbox:
-            self._admit(lanes, shelf, now)
-        if track.inbox and not track.paused:
+    def _flow(self, lanes: Lanes, shelf: int, track: Track, now: float) -> None:
+        self._admit(lanes, shelf, now)
+        # The source is only left unread while it is full; a tier may stay full until its records are due, and what
+        # the client has prefetched of it would stand in memory as long.
+        if track.inbox and not track.paused and shelf != SHELF_SOURCE:
             track.paused = True
             self._commands.append(Pause(lanes.partition, shelf))
         elif track.paused and not track.inbox and len(track.pending) <= self.limits.records // 2:

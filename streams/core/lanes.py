@@ -8,36 +8,22 @@ in publish order.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from streams.core import headers, levels
-from streams.core.commands import Append, Blocked, DeadLetter, Failed, Fetch, NotRun, Succeeded
+from streams.core.commands import NOT_RUN, SUCCEEDED, Append, Blocked, DeadLetter, Failed, Fetch
 from streams.core.headers import SOURCE, Level
 from streams.core.held import Held, HeldKeys
+from streams.core.lane import Lane
 from streams.core.outstanding import Outstanding
 from streams.core.retry import GiveUp, WaitInPlace, decide
 from streams.core.track import SHELF_SOURCE, Entry, Moved, Track, parse_moved, shelf_of
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Mapping
 
     from streams.core.commands import Command, Result
-
-
-class Lane:
-    """The admitted records of one key, by level; ``running`` of them, from the head of the top level, are running."""
-
-    __slots__ = ("blocked", "key", "lanes", "queues", "ready", "running", "timer")
-
-    def __init__(self, lanes: Lanes, key: bytes | None) -> None:
-        self.lanes = lanes
-        self.key = key
-        self.queues: dict[Level, deque[Entry]] = {}
-        self.running = 0
-        self.blocked = 0  # dead letters of this key that are not acknowledged yet
-        self.ready = False
-        self.timer = 0.0
 
 
 class Lanes:
@@ -86,10 +72,10 @@ class Lanes:
             if offset < track.position:
                 continue  # delivered twice by the client
             track.position = offset + 1
-            if track.ahead and self._known(track, offset):
+            if track.ahead.bounds and self._known(track, offset):
                 continue
             if shelf == SHELF_SOURCE:
-                self._enter(track, record, SOURCE, now)
+                self._enter(Entry(track, offset, record.key, SOURCE, record), now)
             else:
                 self._admit_moved(track, record, now)
         return before - len(inbox)
@@ -110,25 +96,19 @@ class Lanes:
                 self.outstanding.add(level, record.key)
             self._free(moved, track, record, now)
         if moved.control is None:
-            self._enter(track, record, level, now, moved)
-
-    def _enter(self, track: Track, record: Any, level: Level, now: float, moved: Moved | None = None) -> None:
-        key = record.key
-        entry = Entry(track, record.offset, key, level, record, len(record.value or b"") + len(key or b""))
-        if moved is not None:
+            entry = Entry(track, record.offset, record.key, level, record)
             entry.attempts, entry.due = moved.attempts, moved.due
             entry.came_from = moved.came_from if moved.mover == self.mover else None
-        track.hold(entry)
+            self._enter(entry, now)
+
+    def _enter(self, entry: Entry, now: float) -> None:
+        entry.track.hold(entry)
         self._queue(entry, now)
 
     def _queue(self, entry: Entry, now: float) -> None:
         lane = self._lane(entry.key)
-        entry.lane = lane
-        queue = lane.queues.get(entry.level)
-        if queue is None:
-            queue = lane.queues[entry.level] = deque()
-        queue.append(entry)
-        if not lane.running:
+        lane.put(entry)
+        if not lane.running and not lane.ready:
             self.advance(lane, now)
 
     def _lane(self, key: bytes | None) -> Lane:
@@ -199,30 +179,37 @@ class Lanes:
         """Apply the rules to a key: follow, wait, or get ready to run."""
         if lane.running or lane.blocked or self.stopped:
             return
-        top = self._top(lane)
-        if lane.key is not None:
-            self._follow(lane, top)
-        queue = lane.queues.get(top)
+        if lane.above or self.outstanding.levels:
+            top = self._top(lane)
+            if lane.key is not None:
+                self._follow(lane, top)
+            queue = lane.queue(top)
+        else:
+            top, queue = SOURCE, lane.source
         if not queue:
             self._wait_for_unread(lane, top)
-        elif queue[0].due > now:
-            if lane.timer != queue[0].due:
-                lane.timer = queue[0].due
+            return
+        self._wait_or_get_ready(lane, queue[0], now)
+
+    def _wait_or_get_ready(self, lane: Lane, head: Entry, now: float) -> None:
+        if head.due > now:
+            if lane.timer != head.due:
+                lane.timer = head.due
                 self.timers.append(lane)
-        elif not self._covered(queue[0]):
+        elif head.came_from is not None and not self._covered(head):
             self.gated.add(lane)
         elif not lane.ready:
             lane.ready = True
             self.ready.append(lane)
 
     def _top(self, lane: Lane) -> Level:
-        return next(iter(lane.queues), SOURCE) if lane.key is None else self.outstanding.top(lane.key)
+        return next(iter(lane.levels), SOURCE) if lane.key is None else self.outstanding.top(lane.key)
 
     def _follow(self, lane: Lane, top: Level) -> None:
-        below = [level for level in lane.queues if level < top and shelf_of(level) != headers.DLT]
+        below = [level for level in lane.levels if level < top and shelf_of(level) != headers.DLT]
         for level in below:
             target = self.outstanding.lowest_above(level, lane.key)
-            for entry in lane.queues.pop(level):
+            for entry in lane.clear(level):
                 self._move(entry, target, 0.0)
 
     def _wait_for_unread(self, lane: Lane, top: Level) -> None:
@@ -231,7 +218,7 @@ class Lanes:
             if head is not None and head.follower and not head.fetching:
                 self.held.fetching(head.offset)
                 self.commands.append(Fetch(self.partition, head.offset))
-        if not lane.queues:
+        if lane.empty:
             self._forget(lane)
 
     def _forget(self, lane: Lane) -> None:
@@ -249,17 +236,21 @@ class Lanes:
         lane.ready = False
         if lane.running or lane.blocked or self.stopped:
             return ()
-        queue = lane.queues.get(
-            self.outstanding.top(lane.key) if lane.key is not None else next(iter(lane.queues), SOURCE)
-        )
-        taken: list[Entry] = []
-        for entry in queue or ():
-            if len(taken) == most or entry.due > now or not self._covered(entry):
-                break
-            taken.append(entry)
+        queue = lane.queue(self._top(lane)) if lane.above or self.outstanding.levels else lane.source
+        taken = self._runnable(queue, most, now) if queue else ()
         lane.running = len(taken)
         if not taken:
             self.advance(lane, now)
+        return taken
+
+    def _runnable(self, queue: deque[Entry], most: int, now: float) -> tuple[Entry, ...]:
+        taken: list[Entry] = []
+        for entry in queue:
+            if entry.due > now or (entry.came_from is not None and not self._covered(entry)):
+                break
+            taken.append(entry)
+            if len(taken) == most:
+                break
         return tuple(taken)
 
     # -- what became of it -----------------------------------------------------------------------------------------
@@ -268,33 +259,27 @@ class Lanes:
         """A run of the entry ended; the last one of its lane's run lets the lane go on."""
         lane = entry.lane
         lane.running -= 1
-        if isinstance(result, Succeeded):
+        if result is SUCCEEDED:
             self._leave(entry)
         elif isinstance(result, Failed):
             self._failed(entry, result, now)
         elif isinstance(result, Blocked):
             entry.due = now + result.seconds
         else:
-            assert isinstance(result, NotRun)
+            assert result is NOT_RUN
         if not lane.running:
             self.advance(lane, now)
 
     def _leave(self, entry: Entry) -> None:
-        self._unqueue(entry)
+        entry.lane.pop(entry)
         if entry.track is self.dlt:
             held = self.held.pop(entry.offset)
             assert held is not None
             self._leave_dlt(held)
             return
         entry.track.finish(entry.offset)
-        self.outstanding.remove(entry.level, entry.key)
-
-    def _unqueue(self, entry: Entry) -> None:
-        queue = entry.lane.queues[entry.level]
-        assert queue[0] is entry, "a lane is left from its head"
-        queue.popleft()
-        if not queue:
-            del entry.lane.queues[entry.level]
+        if entry.level is not SOURCE:
+            self.outstanding.remove(entry.level, entry.key)
 
     def _failed(self, entry: Entry, result: Failed, now: float) -> None:
         entry.attempts += 1
@@ -305,11 +290,11 @@ class Lanes:
             entry.due = now + decision.seconds
         else:
             target = levels.after(entry.level, self.tiers, decision.at_least)
-            self._unqueue(entry)
+            entry.lane.pop(entry)
             self._move(entry, target, now + self.tiers[target.tier - 1], result.failure)
 
     def _give_up(self, entry: Entry, result: Failed) -> None:
-        self._unqueue(entry)
+        entry.lane.pop(entry)
         hold = result.policy.on_dead == "hold" and entry.key is not None
         level = levels.of_dead_letter(entry.level)
         if hold:
@@ -325,9 +310,9 @@ class Lanes:
         """Move the oldest waiting source records into the first tier, so that the commit map has fewer gaps."""
         for entry in list(self.source.pending.values())[:most]:
             lane = entry.lane
-            queue = lane.queues.get(SOURCE)
-            if not lane.running and queue and queue[0] is entry and self.outstanding.top(lane.key) == SOURCE:
-                self._unqueue(entry)
+            first = not lane.running and lane.source and lane.source[0] is entry
+            if first and self.outstanding.top(lane.key) == SOURCE:
+                entry.lane.pop(entry)
                 self._move(entry, Level(0, 0, 1), entry.due)
 
     # -- acknowledgements ------------------------------------------------------------------------------------------

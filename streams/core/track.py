@@ -31,13 +31,13 @@ class Entry:
 
     __slots__ = ("attempts", "came_from", "due", "key", "lane", "level", "offset", "record", "size", "track")
 
-    def __init__(self, track: Track, offset: int, key: bytes | None, level: Level, record: Any, size: int = 0) -> None:
+    def __init__(self, track: Track, offset: int, key: bytes | None, level: Level, record: Any) -> None:
         self.track = track
         self.offset = offset
         self.key = key
         self.level = level
         self.record = record
-        self.size = size
+        self.size = len(record.value or b"") + len(key or b"") if record is not None else 0
         self.attempts = 0
         self.due = 0.0
         self.came_from: Place | None = None
@@ -84,15 +84,16 @@ class Track:
         position: The next offset to admit.
         end: The end offset when the partition was assigned; tier records below it are known from the restore scan.
         inbox: Records polled but not yet admitted.
+        held_bytes: Bytes of the keys and values in ``pending``.
         ahead: Finished offsets at or above ``position`` (known from the last commit or the restore scan).
     """
 
     __slots__ = (
         "_moving",
-        "_sized",
         "ahead",
         "end",
         "fence",
+        "held_bytes",
         "inbox",
         "moved",
         "paused",
@@ -114,26 +115,21 @@ class Track:
         # commit was sent, and those it carries.
         self.moved: set[int] = set()
         self._moving: set[int] = set()
-        self._sized = 0
+        self.held_bytes = 0
 
     @property
     def low_water(self) -> int:
         """The offset to commit: everything below it is finished."""
         return next(iter(self.pending), self.position)
 
-    @property
-    def held_bytes(self) -> int:
-        """Bytes of keys and values admitted and not finished; the inbox counts by its records' sizes as well."""
-        return self._sized
-
     def hold(self, entry: Entry) -> None:
         """Admit an entry: it is outstanding until :meth:`finish`."""
         self.pending[entry.offset] = entry
-        self._sized += entry.size
+        self.held_bytes += entry.size
 
     def finish(self, offset: int) -> None:
         """The record at ``offset`` needs nothing more from this partition."""
-        self._sized -= self.pending.pop(offset).size
+        self.held_bytes -= self.pending.pop(offset).size
 
     def mark_finished(self, offset: int) -> bool:
         """Note that an offset not yet admitted is finished; False if that was known already."""

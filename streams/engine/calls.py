@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 import inspect
 import multiprocessing
-from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from pebble import ProcessExpired, ProcessPool
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from streams.engine.steps import Rest
 
-    from streams.job import Work
-    from streams.ports import Context
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from streams.job import Handler, Work
+
+    Call = Callable[[Any, Any], Awaitable[Any]]
 
 log = structlog.get_logger(__name__)
 
@@ -43,19 +46,17 @@ class Calls:
         self._processes = processes
         self._pool: ProcessPool | None = None
 
-    async def call(self, work: Work, payload: Any, context: Any) -> Any:
-        """Run the handler once.
+    def bind(self, work: Work) -> Call:
+        """What runs the handler once, called with a payload and a context (or lists of them, for a batch).
 
-        Raises:
-            RunTimeoutError: It took longer than ``work.timeout`` seconds.
-            ProcessDiedError: Its process ended without an answer.
-            Exception: Whatever the handler raised.
+        It raises RunTimeoutError (it took longer than ``work.timeout`` seconds), ProcessDiedError (its process ended
+        without an answer), and whatever the handler raises.
         """
         if work.execution == "process":
-            return await self._in_process(work, payload, context)
+            return partial(self._in_process, work)
         if inspect.iscoroutinefunction(work.handler) or inspect.iscoroutinefunction(type(work.handler).__call__):
-            return await self._on_loop(work, payload, context)
-        return await self._in_thread(work, payload, context)
+            return partial(_on_loop, work.handler, work.timeout)
+        return partial(_in_thread, work)
 
     def close(self) -> None:
         """End the processes."""
@@ -64,30 +65,12 @@ class Calls:
             self._pool.join()
             self._pool = None
 
-    async def _on_loop(self, work: Work, payload: Any, context: Any) -> Any:
-        timer = asyncio.timeout(work.timeout)
-        try:
-            async with timer:
-                return await work.handler(payload, context)
-        except TimeoutError:
-            if timer.expired():
-                raise RunTimeoutError(f"took longer than {work.timeout:g} s") from None
-            raise
-
-    async def _in_thread(self, work: Work, payload: Any, context: Any) -> Any:
-        call = asyncio.ensure_future(asyncio.to_thread(work.handler, payload, context))
-        done, _ = await _shielded(call, work.timeout)
-        if done:
-            return _answer(call.result())
-        log.warning("a run in a thread overran its time-out; its key waits until it ends", timeout=work.timeout)
-        await _shielded(call, None)
-        raise RunTimeoutError(f"took longer than {work.timeout:g} s")
-
     async def _in_process(self, work: Work, payload: Any, context: Any) -> Any:
         if self._pool is None:
             # Forking a process that has threads and a loop is asking for trouble.
             self._pool = ProcessPool(max_workers=self._processes, context=multiprocessing.get_context("forkserver"))
-        alone = [replace(c, services=None) for c in context] if isinstance(context, list) else _alone(context)
+        many = isinstance(context, list)
+        alone = [each.without_services() for each in context] if many else context.without_services()
         future = self._pool.schedule(_run, args=(work.handler, payload, alone), timeout=work.timeout)
         try:
             return await asyncio.wrap_future(future)
@@ -97,9 +80,30 @@ class Calls:
             raise ProcessDiedError(f"the handler's process ended with exit code {error.exitcode}") from None
 
 
-def _alone(context: Context) -> Context:
-    # Connections cannot be handed to another process.
-    return replace(context, services=None)  # type: ignore[arg-type]  # documented: a process handler has no services
+async def _on_loop(handler: Handler, timeout: float, payload: Any, context: Any) -> Any:  # noqa: ASYNC109
+    work = handler(payload, context)
+    try:
+        first = work.send(None)
+    except StopIteration as end:
+        return end.value  # it never waited, so there is nothing to time
+    timer = asyncio.timeout(timeout)
+    try:
+        async with timer:
+            return await Rest(work, first)
+    except TimeoutError:
+        if timer.expired():
+            raise RunTimeoutError(f"took longer than {timeout:g} s") from None
+        raise
+
+
+async def _in_thread(work: Work, payload: Any, context: Any) -> Any:
+    call = asyncio.ensure_future(asyncio.to_thread(work.handler, payload, context))
+    done, _ = await _shielded(call, work.timeout)
+    if done:
+        return _answer(call.result())
+    log.warning("a run in a thread overran its time-out; its key waits until it ends", timeout=work.timeout)
+    await _shielded(call, None)
+    raise RunTimeoutError(f"took longer than {work.timeout:g} s")
 
 
 def _answer(outcome: Any) -> Any:

@@ -19,6 +19,7 @@ from streams.core.commands import Append, DeadLetter, Fetch, Pause, Resume, Star
 from streams.core.group import Core, Limits
 from streams.engine.appender import Appender
 from streams.engine.committer import Committer
+from streams.engine.crew import Crew
 from streams.engine.messages import moved_message
 from streams.engine.takeover import read_shelves
 from streams.engine.watchdog import Watchdog
@@ -26,18 +27,19 @@ from streams.job import TransientError
 from streams.ports import OwnershipLostError, TopicPartition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from streams.core.commands import Command
-    from streams.core.track import Entry
+    from streams.engine.crew import Ended
     from streams.engine.family import Family
     from streams.engine.runner import Runner
     from streams.engine.telemetry import Telemetry
-    from streams.ports import BatchWriter, GroupConsumer, LogReader
+    from streams.ports import BatchWriter, GroupConsumer, LogReader, Record
 
 log = structlog.get_logger(__name__)
 
 _POLL = 0.2  # seconds a poll waits for records
+_POLL_SOME = 0.005  # the same while there is no room for some partitions
 _AGAIN = 0.5  # seconds between tries while the cluster is away
 
 
@@ -87,13 +89,13 @@ class Engine:
         self._appender = Appender(writer, self._appended, self._append_failed)
         self._committer = Committer(self, family, consumer, telemetry, clock, options.drain_timeout)
         self._watchdog = Watchdog(self, family, consumer, reader, telemetry, clock, options.stall_timeout)
-        self._runs: set[asyncio.Task[None]] = set()
+        self._crew = Crew(runner.run, self._ended, self._broken)
+        self._fetches: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._assigned = asyncio.Event()
         self._rebuild: str | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stopping = False
-        self._pumping = False
         self.progress = clock()
         self.ready = asyncio.Event()  # partitions (perhaps none) are taken over
 
@@ -144,7 +146,7 @@ class Engine:
         if self._assigned.is_set():
             await self._take_over()
         try:
-            batches = await self._consumer.poll(_POLL)
+            batches = await self._poll()
         except (TransientError, OwnershipLostError) as error:
             log.warning("cannot poll", group=self._family.group, reason=str(error))
             await asyncio.sleep(_AGAIN)
@@ -157,6 +159,18 @@ class Engine:
         self.progress = now
         self.pump()
         await asyncio.sleep(0)  # a full prefetch buffer would never let the runs start
+
+    async def _poll(self) -> Mapping[TopicPartition, Sequence[Record]]:
+        """Leave with the client what there is no room for, and look again soon."""
+        full = self.core.full()
+        if not full:
+            return await self._consumer.poll(_POLL)
+        left = {self._family.place(partition, shelf) for partition, shelf in full}
+        wanted = self._consumer.assignment() - left
+        if wanted:
+            return await self._consumer.poll(_POLL_SOME, wanted)
+        await asyncio.sleep(_POLL_SOME)
+        return {}
 
     # -- ownership -------------------------------------------------------------------------------------------------
 
@@ -210,11 +224,13 @@ class Engine:
                     await self._idle.wait()
                     self._idle.clear()
         except TimeoutError:
-            log.warning("drain deadline passed; runs are cancelled", group=self._family.group, runs=len(self._runs))
-        runs = list(self._runs)
-        for run in runs:
-            run.cancel()
-        await asyncio.gather(*runs, return_exceptions=True)
+            log.warning(
+                "drain deadline passed; runs are cancelled", group=self._family.group, runs=len(self.core.running)
+            )
+        for fetch in list(self._fetches):
+            fetch.cancel()
+        await self._crew.cancel()
+        await asyncio.gather(*self._fetches, return_exceptions=True)
 
     async def _build_anew(self) -> None:
         self._telemetry.rebuilt(self._rebuild or "")
@@ -233,22 +249,15 @@ class Engine:
 
     def pump(self) -> None:
         """Carry out everything the core wants done now."""
-        self._pumping = False
         for command in self.core.take_commands(self._clock()):
             self._carry_out(command)
         if self.core.drained:
             self._idle.set()
         self._arm_timer()
 
-    def _pump_soon(self) -> None:
-        """Once for all runs that end in this turn of the loop: asking the core costs as much for one as for many."""
-        if not self._pumping:
-            self._pumping = True
-            asyncio.get_running_loop().call_soon(self.pump)
-
     def _carry_out(self, command: Command) -> None:
         if isinstance(command, Start):
-            self._spawn(self._run(command.entries, self.epoch))
+            self._crew.take(command.runs)
         elif isinstance(command, Append | DeadLetter):
             self._append(command)
         elif isinstance(command, Pause):
@@ -260,22 +269,19 @@ class Engine:
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
-        self._runs.add(task)
-        task.add_done_callback(self._runs.discard)
+        self._fetches.add(task)
+        task.add_done_callback(self._fetches.discard)
 
-    async def _run(self, entries: tuple[Entry, ...], epoch: int) -> None:
-        try:
-            results = await self._runner.run(entries)
-        except Exception:
-            # Not the handler's fault: those are results. Start over rather than leave the key without an end.
-            log.exception("a run ended without a result", group=self._family.group, entries=entries)
-            self.rebuild("a run ended without a result")
-            return
-        if epoch != self.epoch:
-            return
+    def _ended(self, ended: Ended) -> None:
         now = self.progress = self._clock()
-        self.core.finished(entries, results, now)
-        self._pump_soon()
+        for run, results in ended:
+            self.core.finished(run, results, now)
+        self.pump()
+
+    def _broken(self, error: BaseException) -> None:
+        # Not the handler's fault: those are results. Start over rather than leave a key without an end.
+        log.error("a run ended without a result", group=self._family.group, exc_info=error)
+        self.rebuild("a run ended without a result")
 
     def _append(self, move: Append | DeadLetter) -> None:
         partition = move.entry.lane.lanes.partition

@@ -5,22 +5,22 @@ Invariant: :meth:`Runner.run` returns one result per entry, in order, and raises
 
 from __future__ import annotations
 
+import asyncio
 import time
 import traceback
-from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schemas.errors import RegistryUnavailableError, UndecodableError, UnknownContractError
-from streams.core.commands import NOT_RUN, SUCCEEDED, Blocked, Failed, Succeeded
+from streams.core.commands import NOT_RUN, SUCCEEDED, Blocked, Failed
 from streams.core.deadletter import Failure
+from streams.core.headers import SOURCE
 from streams.core.retry import RetryPolicy
-from streams.engine.identity import Identity, identify
 from streams.job import Done, Reject, Retry, TransientError
 from streams.ports import Context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from schemas.codec import Codec, Payload
     from streams.core.commands import Result
@@ -29,14 +29,13 @@ if TYPE_CHECKING:
     from streams.engine.calls import Calls
     from streams.engine.telemetry import Telemetry
     from streams.job import Group, Work
-    from streams.ports import Services
+    from streams.ports import Record, Services
 
 # How long a key waits when something outside is away.
 TRANSIENT_WAIT = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A record made ready: what to call with what."""
 
     entry: Entry
@@ -66,7 +65,8 @@ class Runner:
         self._group = group
         self._codec = codec
         self._services = services
-        self._calls = calls
+        self._works = {name.encode(): work for name, work in group.works.items()}
+        self._bound = {id(work): calls.bind(work) for work in group.works.values()}
         self._telemetry = telemetry
         self._draw = draw
         self._version = version
@@ -74,48 +74,77 @@ class Runner:
         # A record whose handler is not known must not overtake a key that some handler of the group would hold.
         self._unknown_policy = RetryPolicy(on_dead="hold" if held else "skip")
 
-    async def run(self, entries: Sequence[Entry]) -> list[Result]:
+    def run(self, entries: Sequence[Entry]) -> Coroutine[Any, Any, Sequence[Result]]:
         """Run one entry, or a batch in order."""
+        return self._run_one(entries[0]) if len(entries) == 1 else self._run_many(entries)
+
+    async def _run_one(self, entry: Entry) -> Sequence[Result]:
+        ready = self._ready(entry)
+        if ready is None:
+            ready = await self._load(entry)
+        if not isinstance(ready, Call):
+            return (ready,)
+        if ready.work.batch is not None:
+            return await self._run_batch([ready], set())
+        return (await self._attempt(ready.work, ready.payload, ready.context, (ready,)),)
+
+    async def _run_many(self, entries: Sequence[Entry]) -> list[Result]:
         prepared: dict[Entry, Call | Result] = {}
         stopped: set[bytes | None] = set()  # keys that go no further in this batch
         for entry in entries:
-            prepared[entry] = NOT_RUN if entry.key in stopped else await self._prepare(entry)
-            if entry.key is not None and not isinstance(prepared[entry], Call | Succeeded):
+            if stopped and entry.key in stopped:
+                prepared[entry] = NOT_RUN
+                continue
+            ready = self._ready(entry)
+            if ready is None:
+                ready = await self._load(entry)
+            prepared[entry] = ready
+            if type(ready) is not Call and ready is not SUCCEEDED and entry.key is not None:
                 stopped.add(entry.key)
-        calls = [item for item in prepared.values() if isinstance(item, Call)]
+        calls = [item for item in prepared.values() if type(item) is Call]
         results = dict(zip((call.entry for call in calls), await self._run_calls(calls), strict=True))
         return [results[entry] if isinstance(item, Call) else item for entry, item in prepared.items()]
 
     # -- making ready ----------------------------------------------------------------------------------------------
 
-    async def _prepare(self, entry: Entry) -> Call | Result:
-        identity = identify(entry.record)
-        work = self._group.works.get(identity.type) if identity.type else None
-        if identity.type and work is None:
-            return self._unknown(entry, identity.type)
+    def _ready(self, entry: Entry) -> Call | Result | None:
+        """What to call, or what came of it already; None: the schema is not at hand."""
+        record = entry.record
+        named = _type_of(record)
+        work = self._works.get(named) if named else None
+        if named and work is None:
+            return self._unknown(entry, named.decode(errors="replace"))
         try:
-            payload = await self._decode(entry.record.value)
+            payload = self._decode(record.value)
         except UnknownContractError as error:
             return self._unknown(entry, error.fullname)
         except UndecodableError as error:
-            return self._final(entry, work, identity.type or "", error, "undecodable")
+            return self._final(entry, work, (named or b"").decode(errors="replace"), error, "undecodable")
+        if payload is None:
+            return None
+        name = payload.contract.name
+        found = self._group.works.get(name)
+        if found is None or (work is not None and found is not work):
+            return self._misnamed(entry, work, named, payload)
+        return Call(
+            entry, found, payload.model, Context(record, self._group.name, name, entry.attempts + 1, self._services)
+        )
+
+    async def _load(self, entry: Entry) -> Call | Result:
+        try:
+            await self._codec.load(entry.record.value)
+        except UndecodableError as error:
+            named = _type_of(entry.record) or b""
+            return self._final(entry, self._works.get(named), named.decode(errors="replace"), error, "undecodable")
         except RegistryUnavailableError:
             return Blocked(TRANSIENT_WAIT)
-        found = self._group.works.get(payload.contract.name)
-        if found is None or (work is not None and found is not work):
-            return self._misnamed(entry, work, identity, payload)
-        return Call(entry, found, payload.model, self._context(entry, identity, payload.contract.name))
+        ready = self._ready(entry)
+        return Blocked(TRANSIENT_WAIT) if ready is None else ready
 
-    async def _decode(self, value: bytes | None) -> Payload:
+    def _decode(self, value: bytes | None) -> Payload | None:
         if value is None:
             raise UndecodableError("the record has no value")
-        payload = self._codec.decode_now(value)
-        if payload is None:
-            await self._codec.load(value)
-            payload = self._codec.decode_now(value)
-        if payload is None:
-            raise RegistryUnavailableError("the schema is not at hand")
-        return payload
+        return self._codec.decode_now(value)
 
     def _unknown(self, entry: Entry, name: str) -> Result:
         if self._group.ignore_unknown:
@@ -123,28 +152,12 @@ class Runner:
         error = LookupError(f"no handler of group {self._group.name} takes {name!r}")
         return self._final(entry, None, name, error, "unknown-type")
 
-    def _misnamed(self, entry: Entry, work: Work | None, identity: Identity, payload: Payload) -> Result:
-        if identity.type is None:
+    def _misnamed(self, entry: Entry, work: Work | None, named: bytes | None, payload: Payload) -> Result:
+        if not named:
             return self._unknown(entry, payload.contract.name)
-        error = UndecodableError(f"the ce_type header says {identity.type}, the value is a {payload.contract.name}")
-        return self._final(entry, work, identity.type, error, "undecodable")
-
-    def _context(self, entry: Entry, identity: Identity, name: str) -> Context:
-        record = entry.record
-        return Context(
-            id=identity.id,
-            type=name,
-            tenant=identity.tenant,
-            key=identity.key,
-            attempt=entry.attempts + 1,
-            idempotency_key=identity.idempotency_key(self._group.name),
-            topic=identity.origin[0],
-            partition=identity.origin[1],
-            offset=identity.origin[2],
-            timestamp=record.timestamp,
-            headers={name: (value or b"").decode(errors="replace") for name, value in record.headers},
-            services=self._services,
-        )
+        name = named.decode(errors="replace")
+        error = UndecodableError(f"the ce_type header says {name}, the value is a {payload.contract.name}")
+        return self._final(entry, work, name, error, "undecodable")
 
     # -- running ---------------------------------------------------------------------------------------------------
 
@@ -183,28 +196,36 @@ class Runner:
         first = await self._halved(calls[:middle])
         return [*first, *await self._run_batch(calls[middle:], _stopped(calls[:middle], first))]
 
-    async def _attempt(self, work: Work, payload: Any, context: Any, calls: list[Call]) -> Result:
+    async def _attempt(self, work: Work, payload: Any, context: Any, calls: Sequence[Call]) -> Result:
+        if self._telemetry.tracking:
+            for call in calls:
+                self._telemetry.started(call.entry, call.context, call.payload)
         started = time.monotonic()
-        for call in calls:
-            self._telemetry.started(call.entry, call.context, call.payload)
+        outcome: Any = None
         try:
-            outcome = await self._calls.call(work, payload, context)
+            outcome = await self._bound[id(work)](payload, context)
         except TransientError as error:
             self._telemetry.blocked(calls[0].context.type, str(error))
             return Blocked(TRANSIENT_WAIT)
+        except asyncio.CancelledError as error:
+            if _being_cancelled():
+                raise  # neither done nor failed
+            result = self._raised(calls[0], RuntimeError(f"the handler was cancelled from inside: {error!r}"))
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is its outcome
             result = self._raised(calls[0], error)
         else:
-            result = self._returned(calls[0], outcome)
-        seconds = time.monotonic() - started
-        for call in calls:
-            self._telemetry.ended(call.context, result, seconds)
-        if result is SUCCEEDED:
-            for call in calls:
-                self._telemetry.completed(
-                    call.entry, call.context, outcome.result if isinstance(outcome, Done) else None
-                )
+            result = SUCCEEDED if outcome is None else self._returned(calls[0], outcome)
+        self._tell(calls, result, outcome, time.monotonic() - started)
         return result
+
+    def _tell(self, calls: Sequence[Call], result: Result, outcome: Any, seconds: float) -> None:
+        self._telemetry.ended(calls[0].context.type, result, seconds, len(calls))
+        if result is not SUCCEEDED:
+            return
+        value = outcome.result if isinstance(outcome, Done) else None
+        for call in calls:
+            if self._telemetry.tracking or call.entry.level is not SOURCE:
+                self._telemetry.completed(call.entry, call.context, value)
 
     def _returned(self, call: Call, outcome: Any) -> Result:
         if isinstance(outcome, Retry):
@@ -245,13 +266,27 @@ class Runner:
         )
 
 
+def _type_of(record: Record) -> bytes | None:
+    """The last ``ce_type`` header."""
+    found = None
+    for name, value in record.headers:
+        if name == "ce_type" and value is not None:
+            found = value
+    return found
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
 def _stopped(calls: list[Call], results: list[Result]) -> set[bytes | None]:
     """The keys among them that go no further."""
     pairs = zip(calls, results, strict=False)  # the last ones may not have run yet
     return {call.entry.key for call, result in pairs if result is not SUCCEEDED} - {None}
 
 
-def _blocked(calls: list[Call], result: Blocked) -> list[Result]:
+def _blocked(calls: Sequence[Call], result: Blocked) -> list[Result]:
     """Of each key the first record waits; those behind it were not run."""
     seen: set[bytes] = set()
     results: list[Result] = []

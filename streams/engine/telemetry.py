@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from streams.core.track import Entry
     from streams.engine.outbox import Outbox
     from streams.engine.tracker import Tracker
-    from streams.metrics import Metrics
+    from streams.metrics import Meter, Metrics
     from streams.ports import Context, Message
 
 log = structlog.get_logger(__name__)
@@ -44,18 +44,29 @@ class Telemetry:
         self._outbox = outbox
         self._tracker = tracker
         self._dlt = dlt
+        self._meters: dict[tuple[str, bool], tuple[Meter, Meter]] = {}
+        self.tracking = tracker is not None
+        """Whether runs are to be told of with :meth:`started`."""
 
     def started(self, entry: Entry, context: Context, payload: Any) -> None:
         """A run begins."""
         if self._tracker is not None:
             self._tracker.processing(entry, context, payload)
 
-    def ended(self, context: Context, result: Result, seconds: float) -> None:
-        """A run ended; ``seconds`` is the run's, shared by all records of a batch."""
-        outcome = "done" if result is SUCCEEDED else "failed"
-        group, name = self._group, context.type
-        self._metrics.inc("keylane_records_processed_total", group=group, type=name, outcome=outcome)
-        self._metrics.observe("keylane_processing_duration_seconds", seconds, group=group, type=name)
+    def ended(self, name: str, result: Result, seconds: float, records: int) -> None:
+        """A run of so many records ended."""
+        done = result is SUCCEEDED
+        meters = self._meters.get((name, done)) or self._made(name, done=done)
+        meters[0](records)
+        meters[1](seconds)
+
+    def _made(self, name: str, *, done: bool) -> tuple[Meter, Meter]:
+        metrics, group, outcome = self._metrics, self._group, "done" if done else "failed"
+        made = self._meters[name, done] = (
+            metrics.counting("keylane_records_processed_total", group=group, type=name, outcome=outcome),
+            metrics.observing("keylane_processing_duration_seconds", group=group, type=name),
+        )
+        return made
 
     def completed(self, entry: Entry, context: Context, result: Any) -> None:
         """A record is done for good."""

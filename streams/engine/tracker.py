@@ -9,7 +9,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from streams.engine.identity import identify
+from streams.identity import identify
 from streams.ports import Message
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ from streams.core.commands import (
     Fetch,
     Pause,
     Resume,
+    Run,
     Start,
 )
 from streams.core.group import Core, Limits
@@ -54,7 +55,7 @@ class Worker:
     core: Core
     positions: dict[tuple[int, int], int] = field(default_factory=dict)
     paused: set[tuple[int, int]] = field(default_factory=set)
-    runs: list[Start] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
     appends: dict[tuple[int, int], deque] = field(default_factory=lambda: defaultdict(deque))
     acks: list[tuple[object, int]] = field(default_factory=list)
     commit: Commit | None = None
@@ -122,8 +123,9 @@ class World:
         for command in worker.core.take_commands(self.now):
             match command:
                 case Start():
-                    self.check_exclusive(command)
-                    worker.runs.append(command)
+                    for run in command.runs:
+                        self.check_exclusive(run)
+                        worker.runs.append(run)
                 case Append() | DeadLetter():
                     worker.appends[command.entry.lane.lanes.partition, shelf_of(command)].append(command)
                 case Pause():
@@ -177,12 +179,12 @@ class World:
         start = runs.pop(self.random.randrange(len(runs)))
         failed_keys: set[bytes | None] = set()
         results = []
-        for entry in start.entries:
+        for entry in start:
             result = NOT_RUN if entry.key is not None and entry.key in failed_keys else self.run(entry)
             if result is not SUCCEEDED:
                 failed_keys.add(entry.key)
             results.append(result)
-        self.worker.core.finished(start.entries, results, self.now)
+        self.worker.core.finished(start, results, self.now)
 
     def run(self, entry):
         number = int(entry.record.value)
@@ -296,9 +298,9 @@ class World:
             raise BrokenPromiseError(f"#{number} of {plan.key} took effect after {later}")
         self.effects[plan.key].append(number)
 
-    def check_exclusive(self, start: Start) -> None:
-        keys = {e.key for run in self.worker.runs for e in run.entries if e.key is not None}
-        for entry in start.entries:
+    def check_exclusive(self, start: Run) -> None:
+        keys = {e.key for run in self.worker.runs for e in run if e.key is not None}
+        for entry in start:
             if parse_moved(entry.record.headers).due > self.now:
                 raise BrokenPromiseError(f"{entry} runs before its time")
             if entry.key in keys:

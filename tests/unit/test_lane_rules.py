@@ -18,6 +18,7 @@ from streams.core.commands import (
     Fetch,
     Pause,
     Resume,
+    Run,
     Start,
 )
 from streams.core.group import Core, Limits
@@ -68,7 +69,7 @@ class Bench:
         for command in self.core.take_commands(self.now):
             self.commands.append(command)
             if isinstance(command, Start):
-                self.started.append(command)
+                self.started += command.runs
             elif isinstance(command, Append | DeadLetter):
                 entry = command.entry
                 found = headers.replaced(entry.record.headers, moves.way(command, f"w{self.names}"))
@@ -84,12 +85,12 @@ class Bench:
         return request
 
     def end(self, run: str, *results: Any) -> None:
-        start = next(s for s in self.started if name(s) == run and s.entries in self.core.running)
-        self.core.finished(start.entries, results or [SUCCEEDED] * len(start.entries), self.now)
+        start = next(s for s in self.started if name(s) == run and s in self.core.running)
+        self.core.finished(start, results or [SUCCEEDED] * len(start), self.now)
 
 
-def name(start: Start) -> str:
-    return "+".join(f"{(e.key or b'-').decode()}@{headers.format_level(e.level)}:{e.offset}" for e in start.entries)
+def name(start: Run) -> str:
+    return "+".join(f"{(e.key or b'-').decode()}@{headers.format_level(e.level)}:{e.offset}" for e in start)
 
 
 def failed(**policy: Any) -> Failed:
@@ -207,7 +208,7 @@ def test_what_is_blocked_waits_without_using_up_an_attempt() -> None:
         bench.now += 1.1
         bench.core.tick(bench.now)
         assert bench.turn() == ["a@source:0"]
-    assert bench.started[-1].entries[0].attempts == 0
+    assert bench.started[-1][0].attempts == 0
 
 
 def test_the_commit_covers_gaps_and_remembers_what_is_finished_above_them() -> None:
@@ -238,7 +239,7 @@ def test_what_a_zombie_writes_after_the_take_over_is_passed_over_now_and_after_a
     bench.publish("a")
     bench.turn()
     zombie, start = bench.core, bench.started[-1]
-    zombie.finished(start.entries, [failed()], bench.now)
+    zombie.finished(start, [failed()], bench.now)
     late = next(c for c in zombie.take_commands(bench.now) if isinstance(c, Append))
     bench.restart()
     entry = late.entry
@@ -254,16 +255,35 @@ def test_what_a_zombie_writes_after_the_take_over_is_passed_over_now_and_after_a
     assert bench.turn() == []
 
 
-def test_intake_pauses_at_the_bound_and_resumes_when_half_is_done() -> None:
+def test_a_full_source_is_left_unread_until_there_is_room() -> None:
     bench = Bench(records=4, concurrency=4)
     bench.publish(*"abcdefgh")
     started = bench.turn()
-    assert [type(c) for c in bench.commands if isinstance(c, Pause | Resume)] == [Pause]
+    assert bench.core.full() == {(0, SHELF_SOURCE)}
     while started:
         bench.end(started.pop(0))
         started += bench.turn()
-    assert [type(c) for c in bench.commands if isinstance(c, Pause | Resume)] == [Pause, Resume]
+    assert bench.core.full() == set()
     assert len(bench.started) == 8
+    assert not [c for c in bench.commands if isinstance(c, Pause | Resume)], "nothing prefetched is thrown away"
+
+
+def test_a_full_tier_is_paused_and_resumed_when_half_is_done() -> None:
+    bench = Bench(records=4, concurrency=8)
+    for key in "abcdefgh":
+        bench.publish(key)
+        bench.end(bench.turn()[0], failed())
+    bench.turn()
+    assert [type(c) for c in bench.commands if isinstance(c, Pause | Resume)] == [Pause]
+    bench.commit()
+    bench.now += 10
+    bench.core.tick(bench.now)
+    started = bench.turn()
+    while started:
+        bench.end(started.pop(0))
+        bench.commit()
+        started += bench.turn()
+    assert [type(c) for c in bench.commands if isinstance(c, Pause | Resume)] == [Pause, Resume]
 
 
 def test_results_and_acknowledgements_of_an_ended_ownership_touch_nothing() -> None:
@@ -272,7 +292,7 @@ def test_results_and_acknowledgements_of_an_ended_ownership_touch_nothing() -> N
     bench.turn()
     start = bench.started[0]
     bench.core.revoked()
-    bench.core.finished(start.entries, [SUCCEEDED], bench.now)
+    bench.core.finished(start, [SUCCEEDED], bench.now)
     assert bench.core.commit() is None
     assert bench.core.take_commands(bench.now) == []
 

@@ -29,12 +29,14 @@ class Plain:
 class Quiet:
     """Telemetry that only counts what was completed."""
 
+    tracking = True
+
     def __init__(self) -> None:
         self.completions: list[int] = []
 
     def started(self, entry: Any, context: Any, payload: Any) -> None: ...
 
-    def ended(self, context: Any, result: Any, seconds: float) -> None: ...
+    def ended(self, name: str, result: Any, seconds: float, records: int) -> None: ...
 
     def blocked(self, name: str, reason: str) -> None: ...
 

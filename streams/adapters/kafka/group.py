@@ -25,10 +25,12 @@ from streams.job import TransientError
 from streams.ports import Committed, OwnershipLostError, TopicPartition
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from streams.ports import Record
 
+# Records of one poll: the rest stays with the client as the bytes it came in.
+_MOST = 4_000
 _LOST = (
     CommitFailedError,
     IllegalGenerationError,
@@ -134,10 +136,15 @@ class KafkaGroupConsumer:
         known = {tp: self._running.highwater(tp) for tp in self._running.assignment()}
         return {TopicPartition(tp.topic, tp.partition): end for tp, end in known.items() if end is not None}
 
-    async def poll(self, wait: float) -> Mapping[TopicPartition, Sequence[Record]]:
-        """All that was fetched, waiting up to ``wait`` seconds for something."""
+    async def poll(
+        self, wait: float, among: Collection[TopicPartition] | None = None
+    ) -> Mapping[TopicPartition, Sequence[Record]]:
+        """What was fetched (of these partitions only, if named), at most ``_MOST`` records."""
+        wanted = [aiokafka.TopicPartition(*partition) for partition in among or ()]
         try:
-            return await self._running.getmany(timeout_ms=int(wait * 1000))  # type: ignore[no-any-return]
+            return await self._running.getmany(  # type: ignore[no-any-return]
+                *wanted, timeout_ms=int(wait * 1000), max_records=_MOST
+            )
         except KafkaError as error:
             raise TransientError(f"group {self._group}: cannot poll: {error}") from error
 

@@ -1,0 +1,116 @@
+"""Drives runs with as few tasks as there are runs that wait: one that ends in its first step needs none of its own.
+
+A task (a carrier) takes run after run from the queue; when a run has to wait, the carrier stays with it and another
+one goes on with the queue. So what a handler sees is ordinary: it runs inside one task from its start to its end.
+Invariant: a run's results are reported once, or it was cancelled; runs begin in the order they were given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from streams.engine.steps import Rest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
+
+    from streams.core.commands import Result, Run
+
+    Ended = list[tuple[Run, Sequence[Result]]]
+
+# Seconds a carrier may keep the loop; others (heartbeats, timers, the poll) want their turn.
+_SLICE = 0.005
+
+
+class Crew:
+    """The carriers of one engine.
+
+    Args:
+        start: Gives the coroutine of a run.
+        ended: Told of runs that ended; what it gives to :meth:`take` meanwhile is run without another turn of the loop.
+        broken: Told of an error that no handler made: a carrier has died of it.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[Run], Coroutine[Any, Any, Sequence[Result]]],
+        ended: Callable[[Ended], None],
+        broken: Callable[[BaseException], None],
+    ) -> None:
+        self._start = start
+        self._ended = ended
+        self._broken = broken
+        self._queue: deque[Run] = deque()
+        self._done: Ended = []
+        self._carriers: set[asyncio.Task[None]] = set()
+        self._called = False  # a carrier is on its way to the queue
+
+    def __len__(self) -> int:
+        """Carriers at work; those with a run that waits, mostly."""
+        return len(self._carriers)
+
+    def take(self, runs: Iterable[Run]) -> None:
+        """Queue runs."""
+        self._queue.extend(runs)
+        self._call()
+
+    async def cancel(self) -> None:
+        """Forget what is queued, cancel what waits, and return when nothing runs any more."""
+        self._queue.clear()
+        if self._done:
+            self._report()
+            self._queue.clear()
+        carriers = list(self._carriers)
+        for carrier in carriers:
+            carrier.cancel()
+        await asyncio.gather(*carriers, return_exceptions=True)
+        self._done = []
+        self._called = False
+
+    def _call(self) -> None:
+        if not self._called and (self._queue or self._done):
+            self._called = True
+            carrier = asyncio.create_task(self._carry())
+            self._carriers.add(carrier)
+            carrier.add_done_callback(self._left)
+
+    def _left(self, carrier: asyncio.Task[None]) -> None:
+        self._carriers.discard(carrier)
+        error = None if carrier.cancelled() else carrier.exception()
+        if error is not None:
+            self._broken(error)
+
+    async def _carry(self) -> None:
+        until = time.monotonic() + _SLICE
+        while self._queue or self._done:
+            if not self._queue:
+                self._report()
+            elif time.monotonic() > until:
+                await asyncio.sleep(0)
+                until = time.monotonic() + _SLICE
+            elif await self._run(self._queue.popleft()):
+                return
+        self._called = False
+
+    async def _run(self, run: Run) -> bool:
+        """Run it; whether it had to wait, and another carrier has gone on meanwhile."""
+        context = copy_context()  # what a handler sets in its context is not the next one's
+        work = self._start(run)
+        try:
+            first = context.run(work.send, None)
+        except StopIteration as end:
+            self._done.append((run, end.value))
+            return False
+        self._called = False
+        self._call()
+        self._done.append((run, await Rest(work, first, context)))
+        self._call()  # those that end in the same turn of the loop are reported together
+        return True
+
+    def _report(self) -> None:
+        done, self._done = self._done, []
+        self._ended(done)
