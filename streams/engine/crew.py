@@ -107,7 +107,8 @@ class Crew:
             return False
         self._called = False
         self._call()
-        self._done.append((run, await Rest(work, first, context)))
+        results = await Rest(work, first, context)
+        self._done.append((run, results))
         self._call()  # those that end in the same turn of the loop are reported together
         return True
 
