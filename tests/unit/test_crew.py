@@ -20,7 +20,11 @@ class Log:
         self.ended: list[Any] = []
         self.errors: list[BaseException] = []
         self.changed = asyncio.Event()
-        self.crew = Crew(lambda run: run[0](), self.report, self.errors.append)
+        self.crew = Crew(lambda run: run[0](), self.report, self.fail)
+
+    def fail(self, error: BaseException) -> None:
+        self.errors.append(error)
+        self.changed.set()
 
     def report(self, ended: Any) -> None:
         self.ended += [results for _, results in ended]
@@ -47,6 +51,7 @@ async def test_a_run_that_waits_does_not_keep_those_behind_it() -> None:
     log.crew.take([named("slow", gate), named("b"), named("c")])
     await log.reached(2)
     assert log.ended == [["b"], ["c"]]
+    await asyncio.sleep(0)  # the one that reported leaves
     assert len(log.crew) == 1, "only the run that waits needs a task"
     gate.set()
     await log.reached(3)
@@ -123,7 +128,6 @@ async def test_an_error_that_is_no_result_is_told_of() -> None:
 
     log.crew.take([(wrong,)])
     async with asyncio.timeout(10):
-        while not log.errors:
-            await asyncio.sleep(0)
+        await log.changed.wait()
     with pytest.raises(AssertionError, match="an invariant"):
         raise log.errors[0]
