@@ -357,3 +357,18 @@ def test_bytes_bound_what_is_admitted_and_one_record_always_fits() -> None:
     assert bench.turn() == ["k0@source:0"], "half of the bytes are the sources', and one record is above that"
     bench.end("k0@source:0")
     assert bench.turn() == ["k1@source:1"]
+
+
+@pytest.mark.xfail(strict=True, reason="the bookmark and the offsets it stands for are committed in one request")
+def test_a_dead_letter_is_known_after_a_crash_although_only_its_bookmark_was_stored() -> None:
+    bench = Bench()
+    bench.publish("a", "a")
+    bench.turn()
+    bench.end("a@source:0", failed(attempts=1))
+    bench.turn()
+    request = bench.core.commit()
+    assert request is not None
+    dlt = (0, headers.DLT)
+    bench.broker.commits |= {place: at for place, at in request.offsets.items() if place == dlt}  # the rest was refused
+    bench.restart()
+    assert bench.turn() == ["a@source:1"]
