@@ -182,7 +182,8 @@ class Codec:
             contract=contract,
             schema_id=schema_id,
             writer=writer.schema,
-            newest=newest.schema,
+            # Resolving costs, also where nothing differs.
+            newest=None if writer.schema == newest.schema else newest.schema,
             check=None if guard.needless else guard.check,
             validate=TypeAdapter(contract.model).validator.validate_python,
         )

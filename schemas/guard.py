@@ -25,6 +25,7 @@ MAX_ITEMS = 100_000
 _FLAT = {"null", "string", "bytes", "fixed", "int", "long", "float", "double", "record"}
 _INT_MAX, _LONG_MAX = 2**32 - 1, 2**64 - 1
 _LONGEST_SHIFT = 70  # ten bytes of seven bits
+_SAFE_BYTES = 9
 _BITS_PER_DIGIT = 3.33
 
 
@@ -157,7 +158,12 @@ def _int(data: bytes, at: int, _: list[int]) -> int:
 
 
 def _long(data: bytes, at: int, _: list[int]) -> int:
-    return _varint(data, at, _LONG_MAX)[1] if data[at] & 0x80 else at + 1
+    end = at
+    while data[end] & 0x80:
+        end += 1
+        if end - at == _SAFE_BYTES:  # fewer cannot hold too large a number
+            return _varint(data, at, _LONG_MAX)[1]
+    return end + 1
 
 
 def _string(data: bytes, at: int, _: list[int]) -> int:
@@ -176,6 +182,9 @@ def _decimal(longest: int, data: bytes, at: int, _: list[int]) -> int:
 
 
 def _enum(symbols: int, data: bytes, at: int, _: list[int]) -> int:
+    byte = data[at]
+    if not byte & 0x81 and byte >> 1 < symbols:
+        return at + 1
     index, at = _varint(data, at, _INT_MAX)
     if not 0 <= index < symbols:
         raise UndecodableError(f"an enum has {symbols} symbols, not index {index}")
@@ -183,6 +192,9 @@ def _enum(symbols: int, data: bytes, at: int, _: list[int]) -> int:
 
 
 def _union(branches: list[Step], data: bytes, at: int, left: list[int]) -> int:
+    byte = data[at]
+    if not byte & 0x81 and byte >> 1 < len(branches):
+        return branches[byte >> 1](data, at + 1, left)
     index, at = _varint(data, at, _LONG_MAX)
     if not 0 <= index < len(branches):
         raise UndecodableError(f"a union has {len(branches)} branches, not index {index}")
@@ -190,9 +202,17 @@ def _union(branches: list[Step], data: bytes, at: int, left: list[int]) -> int:
 
 
 def _record(fields: list[Step]) -> Step:
+    # Most fields are short strings and small numbers: those are passed over without a call.
+    plain = [(each, each is _string, each is _long or each is _int) for each in fields]
+
     def step(data: bytes, at: int, left: list[int]) -> int:
-        for each in fields:
-            at = each(data, at, left)
+        for each, text, number in plain:
+            if text and not data[at] & 0x81:
+                at += 1 + (data[at] >> 1)
+            elif number and not data[at] & 0x80:
+                at += 1
+            else:
+                at = each(data, at, left)
         return at
 
     return step

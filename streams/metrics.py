@@ -6,10 +6,10 @@ Invariant: a name or label outside the table is an error; no label holds an id, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -68,9 +68,6 @@ TABLE: tuple[Metric, ...] = (
 )
 
 
-Meter: TypeAlias = "Callable[[float], None]"
-
-
 class Metrics(Protocol):
     """Counts and measures; every name is in ``TABLE``, with exactly its labels."""
 
@@ -83,8 +80,5 @@ class Metrics(Protocol):
     def observe(self, name: str, /, value: float, **labels: str) -> None:
         """Add an observation to a histogram."""
 
-    def counting(self, name: str, /, **labels: str) -> Meter:
-        """What adds to this very counter: for what happens thousands of times a second."""
-
-    def observing(self, name: str, /, **labels: str) -> Meter:
-        """What adds observations to this very histogram."""
+    def observe_all(self, name: str, values: Sequence[float], /, **labels: str) -> None:
+        """Add many observations to a histogram at once: for what happens thousands of times a second."""

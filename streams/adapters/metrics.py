@@ -5,6 +5,8 @@ Invariant: what is exposed is exactly the table, the process's own numbers, and 
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import (
@@ -13,18 +15,75 @@ from prometheus_client import (
     Counter,
     Gauge,
     GCCollector,
-    Histogram,
     PlatformCollector,
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.metrics_core import HistogramMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from streams.metrics import TABLE
 
 if TYPE_CHECKING:
-    from streams.metrics import Meter, Metric
+    from collections.abc import Iterator, Sequence
+
+    from streams.metrics import Metric
 
 _KINDS: dict[str, type[Counter | Gauge]] = {"counter": Counter, "gauge": Gauge}
+
+
+class _Histogram(Collector):
+    """A histogram that takes many observations at once, which prometheus-client's own does not.
+
+    Invariant: what it shows is what ``prometheus_client.Histogram`` would show after the same observations.
+    """
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+        self._series: dict[tuple[str, ...], _Series] = {}
+        if not metric.labels:
+            self.labels()
+
+    def labels(self, *values: str) -> _Series:
+        """The series of these label values."""
+        return self._series.setdefault(values, _Series(self._metric.buckets))
+
+    def add(self, values: Sequence[float]) -> None:
+        """Add to the only series of a histogram without labels."""
+        self.labels().add(values)
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """The series as they stand."""
+        family = HistogramMetricFamily(self._metric.name, self._metric.help, labels=self._metric.labels)
+        for values, series in self._series.items():
+            family.add_metric(values, series.cumulated(), series.sum)
+        yield family
+
+
+class _Series:
+    """The counts of one combination of labels: per bucket, those above the last bound at the end."""
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.sum = 0.0
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+
+    def add(self, values: Sequence[float]) -> None:
+        self.sum += sum(values)
+        if len(values) == 1:
+            self._counts[bisect_left(self._bounds, values[0])] += 1
+            return
+        ascending, below = sorted(values), 0
+        for place, bound in enumerate(self._bounds):
+            until = bisect_right(ascending, bound, below)
+            self._counts[place] += until - below
+            below = until
+        self._counts[-1] += len(ascending) - below
+
+    def cumulated(self) -> list[tuple[str, float]]:
+        names = [*map(floatToGoString, self._bounds), "+Inf"]
+        return list(zip(names, map(float, accumulate(self._counts)), strict=True))
 
 
 class PrometheusMetrics:
@@ -55,17 +114,11 @@ class PrometheusMetrics:
 
     def observe(self, name: str, /, value: float, **labels: str) -> None:
         """Add an observation to a histogram; errors as ``inc``."""
-        self._child(name, labels).observe(value)
+        self._child(name, labels).add((value,))
 
-    def counting(self, name: str, /, **labels: str) -> Meter:
-        """What adds to this very counter; errors as ``inc``."""
-        meter: Meter = self._child(name, labels).inc
-        return meter
-
-    def observing(self, name: str, /, **labels: str) -> Meter:
-        """What adds observations to this very histogram; errors as ``inc``."""
-        meter: Meter = self._child(name, labels).observe
-        return meter
+    def observe_all(self, name: str, values: Sequence[float], /, **labels: str) -> None:
+        """Add many observations to a histogram at once; errors as ``inc``."""
+        self._child(name, labels).add(values)
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
@@ -84,5 +137,7 @@ class PrometheusMetrics:
 
     def _made(self, metric: Metric) -> Any:
         if metric.kind == "histogram":
-            return Histogram(metric.name, metric.help, metric.labels, buckets=metric.buckets, registry=self._registry)
+            found = _Histogram(metric)
+            self._registry.register(found)
+            return found
         return _KINDS[metric.kind](metric.name, metric.help, metric.labels, registry=self._registry)

@@ -1,6 +1,6 @@
 """The text kept with a committed offset: which offsets above it are finished, and since when a writer is trusted.
 
-Format ``kl1.<base85>``: CRC-32 of the rest, the fence (offset + 1 as varint, 0 for none, then the writer's name
+Format ``kl2.<base64>``: CRC-32 of the rest, the fence (offset + 1 as varint, 0 for none, then the writer's name
 with its length), then the finished intervals as pairs of varints: distance from the last end, length.
 Invariant: ``decode(encode(x)) == x`` while it fits; what does not decode is treated as absent, never as an error.
 """
@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-PREFIX = "kl1."
+PREFIX = "kl2."
 LIMIT = 4_000  # characters; the broker's offset.metadata.max.bytes is 4,096 by default
+
+_SMALL = 0x80  # numbers below it are one byte long
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +40,18 @@ class CommitMap:
 def encode(committed: int, finished: Iterable[tuple[int, int]], fence: Fence | None) -> tuple[str, bool]:
     """The text, and whether all intervals fitted into ``LIMIT``; those that did not are the highest ones."""
     body = bytearray(_fence_bytes(fence))
-    # base85 makes 5 characters of 4 bytes; 4 bytes are the checksum's.
-    room = (LIMIT - len(PREFIX)) // 5 * 4 - 4
+    room = (LIMIT - len(PREFIX)) // 4 * 3 - 4  # base64 makes 4 characters of 3 bytes; 4 bytes are the checksum's
     last, complete = committed, True
     for start, end in finished:
         assert last <= start < end, "intervals are given in ascending order"
-        pair = _varint(start - last) + _varint(end - start)
+        gap, length = start - last, end - start
+        pair = bytes((gap, length)) if gap < _SMALL and length < _SMALL else _varint(gap) + _varint(length)
         if len(body) + len(pair) > room:
             complete = False
             break
         body += pair
         last = end
-    checked = binascii.crc32(body).to_bytes(4, "big") + bytes(body)
-    return PREFIX + base64.b85encode(checked).decode(), complete
+    return PREFIX + base64.b64encode(binascii.crc32(body).to_bytes(4, "big") + body).decode(), complete
 
 
 def decode(committed: int, text: str) -> CommitMap:
@@ -58,7 +59,7 @@ def decode(committed: int, text: str) -> CommitMap:
     if not text.startswith(PREFIX):
         return CommitMap()
     try:
-        checked = base64.b85decode(text[len(PREFIX) :])
+        checked = base64.b64decode(text[len(PREFIX) :], validate=True)
         body = checked[4:]
         if binascii.crc32(body).to_bytes(4, "big") != checked[:4]:
             return CommitMap()

@@ -226,10 +226,11 @@ class Core:
 
     def _start(self, now: float) -> list[Run]:
         runs: list[Run] = []
-        while self._ready and len(self.running) < self.limits.concurrency and self._batch_due(now):
+        ready, running, most = self._ready, self.running, self.limits.concurrency
+        while ready and len(running) < most and (self.limits.batch == 1 or self._batch_due(now)):
             run = self._next_run(now)
             if run:
-                self.running.add(run)
+                running.add(run)
                 runs.append(run)
         return runs
 

@@ -75,7 +75,10 @@ class Lanes:
             if track.ahead.bounds and self._known(track, offset):
                 continue
             if shelf == SHELF_SOURCE:
-                self._enter(Entry(track, offset, record.key, SOURCE, record), now)
+                entry = Entry(track, offset, record.key, SOURCE, record)
+                pending[offset] = entry
+                track.held_bytes += entry.size
+                self._queue(entry, now)
             else:
                 self._admit_moved(track, record, now)
         return before - len(inbox)
@@ -99,27 +102,25 @@ class Lanes:
             entry = Entry(track, record.offset, record.key, level, record)
             entry.attempts, entry.due = moved.attempts, moved.due
             entry.came_from = moved.came_from if moved.mover == self.mover else None
-            self._enter(entry, now)
-
-    def _enter(self, entry: Entry, now: float) -> None:
-        entry.track.hold(entry)
-        self._queue(entry, now)
+            track.hold(entry)
+            self._queue(entry, now)
 
     def _queue(self, entry: Entry, now: float) -> None:
-        lane = self._lane(entry.key)
+        lane = self.lanes.get(entry.key) or self._new_lane(entry.key)  # type: ignore[arg-type]  # None is never there
         lane.put(entry)
         if not lane.running and not lane.ready:
             self.advance(lane, now)
 
-    def _lane(self, key: bytes | None) -> Lane:
+    def _new_lane(self, key: bytes | None) -> Lane:
+        lane = Lane(self, key)
         if key is None:  # no key, no order: a lane of its own
-            lane = Lane(self, None)
             self.keyless.add(lane)
-            return lane
-        found = self.lanes.get(key)
-        if found is None:
-            found = self.lanes[key] = Lane(self, key)
-        return found
+        else:
+            self.lanes[key] = lane
+        return lane
+
+    def _lane(self, key: bytes) -> Lane:
+        return self.lanes.get(key) or self._new_lane(key)
 
     # -- dead letters that are replayed or discarded, and what waits behind them ---------------------------------
 
@@ -179,17 +180,20 @@ class Lanes:
         """Apply the rules to a key: follow, wait, or get ready to run."""
         if lane.running or lane.blocked or self.stopped:
             return
-        if lane.above or self.outstanding.levels:
-            top = self._top(lane)
-            if lane.key is not None:
-                self._follow(lane, top)
-            queue = lane.queue(top)
-        else:
-            top, queue = SOURCE, lane.source
-        if not queue:
-            self._wait_for_unread(lane, top)
+        if not (lane.above or self.outstanding.levels):  # nothing of any key is outstanding: most of the time
+            if lane.source:
+                self._wait_or_get_ready(lane, lane.source[0], now)
+            else:
+                self._forget(lane)
             return
-        self._wait_or_get_ready(lane, queue[0], now)
+        top = self._top(lane)
+        if lane.key is not None:
+            self._follow(lane, top)
+        queue = lane.queue(top)
+        if queue:
+            self._wait_or_get_ready(lane, queue[0], now)
+        else:
+            self._wait_for_unread(lane, top)
 
     def _wait_or_get_ready(self, lane: Lane, head: Entry, now: float) -> None:
         if head.due > now:
@@ -237,6 +241,9 @@ class Lanes:
         if lane.running or lane.blocked or self.stopped:
             return ()
         queue = lane.queue(self._top(lane)) if lane.above or self.outstanding.levels else lane.source
+        if most == 1 and queue and queue[0].due <= now and queue[0].came_from is None:
+            lane.running = 1
+            return (queue[0],)
         taken = self._runnable(queue, most, now) if queue else ()
         lane.running = len(taken)
         if not taken:
@@ -259,7 +266,10 @@ class Lanes:
         """A run of the entry ended; the last one of its lane's run lets the lane go on."""
         lane = entry.lane
         lane.running -= 1
-        if result is SUCCEEDED:
+        if result is SUCCEEDED and entry.level is SOURCE:
+            lane.leave_source(entry)
+            entry.track.finish(entry.offset)
+        elif result is SUCCEEDED:
             self._leave(entry)
         elif isinstance(result, Failed):
             self._failed(entry, result, now)
@@ -278,8 +288,7 @@ class Lanes:
             self._leave_dlt(held)
             return
         entry.track.finish(entry.offset)
-        if entry.level is not SOURCE:
-            self.outstanding.remove(entry.level, entry.key)
+        self.outstanding.remove(entry.level, entry.key)
 
     def _failed(self, entry: Entry, result: Failed, now: float) -> None:
         entry.attempts += 1

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from pebble import ProcessExpired, ProcessPool
 
-from streams.engine.steps import Rest
+from streams.engine.steps import Rest, begun
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -54,7 +54,7 @@ class Calls:
         """
         if work.execution == "process":
             return partial(self._in_process, work)
-        if inspect.iscoroutinefunction(work.handler) or inspect.iscoroutinefunction(type(work.handler).__call__):
+        if on_loop(work):
             return partial(_on_loop, work.handler, work.timeout)
         return partial(_in_thread, work)
 
@@ -81,19 +81,31 @@ class Calls:
 
 
 async def _on_loop(handler: Handler, timeout: float, payload: Any, context: Any) -> Any:  # noqa: ASYNC109
-    work = handler(payload, context)
-    try:
-        first = work.send(None)
-    except StopIteration as end:
-        return end.value  # it never waited, so there is nothing to time
+    found = begun(handler(payload, context))
+    return await timed(found, timeout) if isinstance(found, Rest) else found  # what never waited needs no time-out
+
+
+async def timed(rest: Rest[Any], timeout: float) -> Any:  # noqa: ASYNC109
+    """What the rest of a handler returns.
+
+    Raises:
+        RunTimeoutError: It took longer than ``timeout`` seconds, and was cancelled.
+    """
     timer = asyncio.timeout(timeout)
     try:
         async with timer:
-            return await Rest(work, first)
+            return await rest
     except TimeoutError:
         if timer.expired():
             raise RunTimeoutError(f"took longer than {timeout:g} s") from None
         raise
+
+
+def on_loop(work: Work) -> bool:
+    """Whether the handler is a coroutine function that runs on the loop."""
+    return work.execution != "process" and (
+        inspect.iscoroutinefunction(work.handler) or inspect.iscoroutinefunction(type(work.handler).__call__)
+    )
 
 
 async def _in_thread(work: Work, payload: Any, context: Any) -> Any:

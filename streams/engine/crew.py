@@ -11,12 +11,13 @@ import asyncio
 import time
 from collections import deque
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from streams.engine.steps import Rest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from contextvars import Context
 
     from streams.core.commands import Result, Run
 
@@ -30,18 +31,18 @@ class Crew:
     """The carriers of one engine.
 
     Args:
-        start: Gives the coroutine of a run.
+        begin: Makes the first step of a run: its results if it ended with that, else the rest of it.
         ended: Told of runs that ended; what it gives to :meth:`take` meanwhile is run without another turn of the loop.
         broken: Told of an error that no handler made: a carrier has died of it.
     """
 
     def __init__(
         self,
-        start: Callable[[Run], Coroutine[Any, Any, Sequence[Result]]],
+        begin: Callable[[Run], Sequence[Result] | Rest[Sequence[Result]]],
         ended: Callable[[Ended], None],
         broken: Callable[[BaseException], None],
     ) -> None:
-        self._start = start
+        self._begin = begin
         self._ended = ended
         self._broken = broken
         self._queue: deque[Run] = deque()
@@ -68,7 +69,7 @@ class Crew:
         for carrier in carriers:
             carrier.cancel()
         await asyncio.gather(*carriers, return_exceptions=True)
-        self._done = []
+        self._done.clear()
         self._called = False
 
     def _call(self) -> None:
@@ -85,33 +86,32 @@ class Crew:
             self._broken(error)
 
     async def _carry(self) -> None:
+        queue, done = self._queue, self._done
         until = time.monotonic() + _SLICE
-        while self._queue or self._done:
-            if not self._queue:
+        while queue or done:
+            if not queue:
                 self._report()
             elif time.monotonic() > until:
                 await asyncio.sleep(0)
                 until = time.monotonic() + _SLICE
-            elif await self._run(self._queue.popleft()):
-                return
+            else:
+                run = queue.popleft()
+                context = copy_context()  # what a handler sets in its context is not the next one's
+                found = context.run(self._begin, run)
+                if isinstance(found, Rest):
+                    await self._stay(run, found, context)
+                    return
+                done.append((run, found))
         self._called = False
 
-    async def _run(self, run: Run) -> bool:
-        """Run it; whether it had to wait, and another carrier has gone on meanwhile."""
-        context = copy_context()  # what a handler sets in its context is not the next one's
-        work = self._start(run)
-        try:
-            first = context.run(work.send, None)
-        except StopIteration as end:
-            self._done.append((run, end.value))
-            return False
+    async def _stay(self, run: Run, rest: Rest[Sequence[Result]], context: Context) -> None:
+        """Stay with a run that has to wait, while another carrier goes on with the queue."""
         self._called = False
         self._call()
-        results = await Rest(work, first, context)
-        self._done.append((run, results))
+        self._done.append((run, await rest.within(context)))
         self._call()  # those that end in the same turn of the loop are reported together
-        return True
 
     def _report(self) -> None:
-        done, self._done = self._done, []
-        self._ended(done)
+        ended = self._done.copy()
+        self._done.clear()
+        self._ended(ended)

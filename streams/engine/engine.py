@@ -89,7 +89,7 @@ class Engine:
         self._appender = Appender(writer, self._appended, self._append_failed)
         self._committer = Committer(self, family, consumer, telemetry, clock, options.drain_timeout)
         self._watchdog = Watchdog(self, family, consumer, reader, telemetry, clock, options.stall_timeout)
-        self._crew = Crew(runner.run, self._ended, self._broken)
+        self._crew = Crew(runner.begin, self._ended, self._broken)
         self._fetches: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._assigned = asyncio.Event()
@@ -276,6 +276,7 @@ class Engine:
         now = self.progress = self._clock()
         for run, results in ended:
             self.core.finished(run, results, now)
+        self._telemetry.tally()
         self.pump()
 
     def _broken(self, error: BaseException) -> None:

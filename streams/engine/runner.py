@@ -1,6 +1,6 @@
 """Runs entries: decode, call the handler, and say as a value what came of it. It decides nothing about retries.
 
-Invariant: :meth:`Runner.run` returns one result per entry, in order, and raises nothing but cancellation.
+Invariant: :meth:`Runner.begin` ends in one result per entry, in order, and raises nothing but cancellation.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from streams.core.commands import NOT_RUN, SUCCEEDED, Blocked, Failed
 from streams.core.deadletter import Failure
 from streams.core.headers import SOURCE
 from streams.core.retry import RetryPolicy
+from streams.engine.calls import on_loop, timed
+from streams.engine.steps import Rest, begun
 from streams.job import Done, Reject, Retry, TransientError
 from streams.ports import Context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from schemas.codec import Codec, Payload
-    from streams.core.commands import Result
+    from streams.core.commands import Result, Run
     from streams.core.deadletter import Classification
     from streams.core.track import Entry
     from streams.engine.calls import Calls
@@ -67,6 +69,7 @@ class Runner:
         self._services = services
         self._works = {name.encode(): work for name, work in group.works.items()}
         self._bound = {id(work): calls.bind(work) for work in group.works.values()}
+        self._direct = {id(work) for work in group.works.values() if work.batch is None and on_loop(work)}
         self._telemetry = telemetry
         self._draw = draw
         self._version = version
@@ -74,12 +77,34 @@ class Runner:
         # A record whose handler is not known must not overtake a key that some handler of the group would hold.
         self._unknown_policy = RetryPolicy(on_dead="hold" if held else "skip")
 
-    def run(self, entries: Sequence[Entry]) -> Coroutine[Any, Any, Sequence[Result]]:
-        """Run one entry, or a batch in order."""
-        return self._run_one(entries[0]) if len(entries) == 1 else self._run_many(entries)
-
-    async def _run_one(self, entry: Entry) -> Sequence[Result]:
+    def begin(self, run: Run) -> Sequence[Result] | Rest[Sequence[Result]]:
+        """Make the first step of a run, one entry or a batch in order: its results, or what is left to await."""
+        if len(run) > 1:
+            return begun(self._run_many(run))
+        entry = run[0]
         ready = self._ready(entry)
+        if type(ready) is Call and id(ready.work) in self._direct:
+            return self._begin_call(ready)
+        return begun(self._run_one(entry, ready))
+
+    def _begin_call(self, call: Call) -> Sequence[Result] | Rest[Sequence[Result]]:
+        """What nearly every run does: call one handler on the loop, without a coroutine of our own around it."""
+        started = time.monotonic()
+        self._started((call,))
+        try:
+            found = begun(call.work.handler(call.payload, call.context))
+        except asyncio.CancelledError as error:  # between two steps nobody else can have cancelled it
+            found = _cancelled_inside(error)
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises is its outcome
+            found = error
+        if isinstance(found, Rest):
+            return begun(self._await_call(call, found, started))
+        return (self._ended((call,), found, started),)
+
+    async def _await_call(self, call: Call, rest: Rest[Any], started: float) -> Sequence[Result]:
+        return (await self._outcome((call,), timed(rest, call.work.timeout), started),)
+
+    async def _run_one(self, entry: Entry, ready: Call | Result | None) -> Sequence[Result]:
         if ready is None:
             ready = await self._load(entry)
         if not isinstance(ready, Call):
@@ -197,31 +222,42 @@ class Runner:
         return [*first, *await self._run_batch(calls[middle:], _stopped(calls[:middle], first))]
 
     async def _attempt(self, work: Work, payload: Any, context: Any, calls: Sequence[Call]) -> Result:
-        if self._telemetry.tracking:
-            for call in calls:
-                self._telemetry.started(call.entry, call.context, call.payload)
-        started = time.monotonic()
-        outcome: Any = None
+        self._started(calls)
+        return await self._outcome(calls, self._bound[id(work)](payload, context), time.monotonic())
+
+    async def _outcome(self, calls: Sequence[Call], work: Awaitable[Any], started: float) -> Result:
         try:
-            outcome = await self._bound[id(work)](payload, context)
-        except TransientError as error:
-            self._telemetry.blocked(calls[0].context.type, str(error))
-            return Blocked(TRANSIENT_WAIT)
+            found = await work
         except asyncio.CancelledError as error:
             if _being_cancelled():
                 raise  # neither done nor failed
-            result = self._raised(calls[0], RuntimeError(f"the handler was cancelled from inside: {error!r}"))
+            found = _cancelled_inside(error)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is its outcome
-            result = self._raised(calls[0], error)
-        else:
-            result = SUCCEEDED if outcome is None else self._returned(calls[0], outcome)
-        self._tell(calls, result, outcome, time.monotonic() - started)
+            found = error
+        return self._ended(calls, found, started)
+
+    def _started(self, calls: Sequence[Call]) -> None:
+        if self._telemetry.tracking:
+            for call in calls:
+                self._telemetry.started(call.entry, call.context, call.payload)
+
+    def _ended(self, calls: Sequence[Call], found: Any, started: float) -> Result:
+        """What came of a run whose handler returned, or raised, ``found``."""
+        call = calls[0]
+        result = SUCCEEDED if found is None else self._judged(call, found)
+        if type(result) is not Blocked:
+            self._telemetry.ended(call.context.type, result, time.monotonic() - started, len(calls))
+        if result is SUCCEEDED:
+            self._tell(calls, found)
         return result
 
-    def _tell(self, calls: Sequence[Call], result: Result, outcome: Any, seconds: float) -> None:
-        self._telemetry.ended(calls[0].context.type, result, seconds, len(calls))
-        if result is not SUCCEEDED:
-            return
+    def _judged(self, call: Call, found: Any) -> Result:
+        if isinstance(found, TransientError):
+            self._telemetry.blocked(call.context.type, str(found))
+            return Blocked(TRANSIENT_WAIT)
+        return self._raised(call, found) if isinstance(found, Exception) else self._returned(call, found)
+
+    def _tell(self, calls: Sequence[Call], outcome: Any) -> None:
         value = outcome.result if isinstance(outcome, Done) else None
         for call in calls:
             if self._telemetry.tracking or call.entry.level is not SOURCE:
@@ -268,11 +304,14 @@ class Runner:
 
 def _type_of(record: Record) -> bytes | None:
     """The last ``ce_type`` header."""
-    found = None
-    for name, value in record.headers:
+    for name, value in reversed(record.headers):
         if name == "ce_type" and value is not None:
-            found = value
-    return found
+            return value
+    return None
+
+
+def _cancelled_inside(error: asyncio.CancelledError) -> RuntimeError:
+    return RuntimeError(f"the handler was cancelled from inside: {error!r}")
 
 
 def _being_cancelled() -> bool:

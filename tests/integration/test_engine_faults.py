@@ -235,18 +235,18 @@ async def test_a_consumer_that_stands_still_before_a_backlog_is_rebuilt(kit) -> 
 
 async def test_a_run_that_ends_without_a_result_is_started_over(kit, monkeypatch) -> None:
     ledger, broken = Ledger(), [True]
-    run = Runner.run
+    begin = Runner.begin
 
-    async def breaks_once(self, entries) -> list[Any]:
+    def breaks_once(self, run) -> Any:
         if broken:
             broken.clear()
             raise RuntimeError("a bug of ours")
-        return await run(self, entries)
+        return begin(self, run)
 
     async def handle(order, ctx) -> None:
         await ledger.note(ctx.key, order.number)
 
-    monkeypatch.setattr(Runner, "run", breaks_once)
+    monkeypatch.setattr(Runner, "begin", breaks_once)
     made = await kit(handle)
     async with made.engine(drain_timeout=0.3):
         for number in range(3):

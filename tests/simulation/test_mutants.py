@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from streams.core import headers, restore
+from streams.core import headers, lanes, restore
 from streams.core.lanes import Lanes
 from streams.core.outstanding import Outstanding
-from streams.core.track import Track
+from streams.core.track import Track, parse_moved
 from tests.simulation.broker import Broker
 from tests.simulation.world import BrokenPromiseError, play
 
@@ -47,12 +47,7 @@ def forget_the_bookmark(patch: pytest.MonkeyPatch) -> None:
 
 
 def ignore_due_times(patch: pytest.MonkeyPatch) -> None:
-    enter = Lanes._enter
-
-    def at_once(self: Lanes, track: Any, record: Any, level: Any, now: float, moved: Any = None) -> None:
-        enter(self, track, record, level, now, moved and moved._replace(due=0.0))
-
-    patch.setattr(Lanes, "_enter", at_once)
+    patch.setattr(lanes, "parse_moved", lambda found: parse_moved(found)._replace(due=0.0))
 
 
 def commit_past_what_is_not_finished(patch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from streams.engine.crew import Crew
+from streams.engine.steps import begun
 
 Note: contextvars.ContextVar[str] = contextvars.ContextVar("note", default="nothing")
 
@@ -20,7 +21,7 @@ class Log:
         self.ended: list[Any] = []
         self.errors: list[BaseException] = []
         self.changed = asyncio.Event()
-        self.crew = Crew(lambda run: run[0](), self.report, self.fail)
+        self.crew = Crew(lambda run: begun(run[0]()), self.report, self.fail)
 
     def fail(self, error: BaseException) -> None:
         self.errors.append(error)

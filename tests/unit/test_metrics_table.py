@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from streams.adapters.metrics import PrometheusMetrics
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 ROWS = {metric.name: metric for metric in TABLE}
-KINDS = {"inc": {"counter", "gauge"}, "set": {"gauge"}, "observe": {"histogram"}}
+KINDS = {"inc": {"counter", "gauge"}, "set": {"gauge"}, "observe": {"histogram"}, "observe_all": {"histogram"}}
 NAME = re.compile(r"keylane_[a-z0-9_]+")
 
 
@@ -105,3 +108,27 @@ def test_what_was_counted_is_exposed() -> None:
 def test_what_is_not_in_the_table_is_an_error(name: str, labels: dict[str, str]) -> None:
     with pytest.raises(KeyError):
         PrometheusMetrics().inc(name, 1, **labels)
+
+
+@given(st.lists(st.lists(st.sampled_from([0.0, 0.001, 0.004, 0.005, 0.3, 1.0, 60.0, 61.0]), max_size=9), max_size=5))
+def test_a_histogram_counts_many_values_at_once_as_the_librarys_own_does_one_by_one(groups) -> None:
+    row = ROWS["keylane_processing_duration_seconds"]
+    labels = {"group": "g", "type": "t"}
+    ours, registry = PrometheusMetrics((row,)), CollectorRegistry()
+    theirs = Histogram(row.name, row.help, row.labels, buckets=row.buckets, registry=registry).labels(**labels)
+    for values in groups:
+        ours.observe_all(row.name, values, **labels)
+        for value in values:
+            theirs.observe(value)
+    if groups:
+        assert samples(ours.text()) == pytest.approx(samples(generate_latest(registry)))
+
+
+def samples(text: bytes) -> dict[tuple[str, str], float]:
+    """The samples of the table's own row, by name and bucket."""
+    return {
+        (sample.name, sample.labels.get("le", "")): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+        if sample.name.startswith("keylane_") and not sample.name.endswith("_created")
+    }

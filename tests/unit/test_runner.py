@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from streams.core.retry import RetryPolicy
 from streams.core.track import SHELF_SOURCE, Entry, Track
 from streams.engine.calls import Calls
 from streams.engine.runner import Runner
+from streams.engine.steps import Rest
 from streams.job import Batch, Done, Group, Reject, Retry, TransientError, Work
 from tests.simulation.broker import Rec
 
@@ -51,6 +53,11 @@ def runner(works: dict[str, Work], telemetry: Quiet | None = None, *, ignore_unk
     return Runner(group, Plain(), None, Calls(1), telemetry or Quiet(), lambda: 0.5, "test")
 
 
+async def run(runner: Runner, entries: tuple[Entry, ...]) -> Any:
+    found = runner.begin(entries)
+    return await found if isinstance(found, Rest) else found
+
+
 def entries(*records: tuple[str, str]) -> tuple[Entry, ...]:
     """Entries of (key, value), in order."""
     track = Track(SHELF_SOURCE, 0, CommitMap())
@@ -79,7 +86,7 @@ async def test_a_bad_record_of_a_batch_is_found_by_halving_and_its_key_stops_the
             raise ValueError("two")
 
     works = {"x": Work(handler=handle, batch=Batch(size=8))}
-    results = await runner(works).run(entries(*[("a" if n % 2 == 0 else "b", f"x:{n}") for n in range(6)]))
+    results = await run(runner(works), entries(*[("a" if n % 2 == 0 else "b", f"x:{n}") for n in range(6)]))
     assert kinds(results) == ["done", "done", "Failed", "done", "not run", "done"]
     assert calls[0] == [0, 1, 2, 3, 4, 5]
     assert [2] in calls
@@ -96,7 +103,7 @@ async def test_neighbours_of_different_handlers_each_get_what_they_declared() ->
         seen.append(number)
 
     works = {"x": Work(handler=many, batch=Batch(size=8)), "y": Work(handler=one)}
-    results = await runner(works).run(entries(("a", "x:1"), ("b", "x:2"), ("c", "y:3"), ("d", "y:4"), ("e", "x:5")))
+    results = await run(runner(works), entries(("a", "x:1"), ("b", "x:2"), ("c", "y:3"), ("d", "y:4"), ("e", "x:5")))
     assert kinds(results) == ["done"] * 5
     assert seen == [[1, 2], 3, 4, [5]]
 
@@ -112,7 +119,7 @@ async def test_a_key_stops_at_its_failure_also_across_handlers() -> None:
         ran.extend(numbers)
 
     works = {"y": Work(handler=one), "x": Work(handler=many, batch=Batch(size=8))}
-    results = await runner(works).run(entries(("a", "y:1"), ("a", "y:2"), ("a", "x:3"), ("b", "x:4")))
+    results = await run(runner(works), entries(("a", "y:1"), ("a", "y:2"), ("a", "x:3"), ("b", "x:4")))
     assert kinds(results) == ["Failed", "not run", "not run", "done"]
     assert ran == [1, 4]
 
@@ -122,7 +129,7 @@ async def test_a_blocked_batch_makes_the_first_record_of_each_key_wait() -> None
         raise TransientError("away")
 
     works = {"x": Work(handler=handle, batch=Batch(size=8))}
-    results = await runner(works).run(entries(("a", "x:1"), ("a", "x:2"), ("b", "x:3")))
+    results = await run(runner(works), entries(("a", "x:1"), ("a", "x:2"), ("b", "x:3")))
     assert kinds(results) == ["Blocked", "not run", "Blocked"]
     assert isinstance(results[0], Blocked)
 
@@ -139,9 +146,21 @@ async def test_outcomes_are_values(outcome, final, after, said) -> None:
     async def handle(number, ctx) -> Any:
         return outcome
 
-    (result,) = await runner({"x": Work(handler=handle)}).run(entries(("a", "x:1")))
+    (result,) = await run(runner({"x": Work(handler=handle)}), entries(("a", "x:1")))
     assert isinstance(result, Failed)
     assert (result.final, result.after, result.failure.message) == (final, after, said)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_handler_that_cancels_itself_has_failed(waits: bool) -> None:
+    async def handle(number, ctx) -> None:
+        if waits:
+            await asyncio.sleep(0)
+        raise asyncio.CancelledError
+
+    (result,) = await run(runner({"x": Work(handler=handle)}), entries(("a", "x:1")))
+    assert isinstance(result, Failed)
+    assert "cancelled from inside" in result.failure.message
 
 
 async def test_exceptions_that_a_policy_calls_final_are_never_retried() -> None:
@@ -149,7 +168,7 @@ async def test_exceptions_that_a_policy_calls_final_are_never_retried() -> None:
         raise (KeyError if number == 1 else ValueError)("x")
 
     work = Work(handler=handle, retry=RetryPolicy(final=(LookupError,)))
-    results = [(await runner({"x": work}).run(entries(("a", f"x:{n}"))))[0] for n in (1, 2)]
+    results = [(await run(runner({"x": work}), entries(("a", f"x:{n}"))))[0] for n in (1, 2)]
     assert [r.final for r in results] == [True, False]
     assert [r.failure.classification for r in results] == ["final", "exhausted"]
 
@@ -160,7 +179,7 @@ async def test_a_plain_function_that_returns_an_awaitable_is_a_mistake_and_not_a
     def handle(number, ctx) -> Any:
         return work(number, ctx)
 
-    (result,) = await runner({"x": Work(handler=handle)}).run(entries(("a", "x:1")))
+    (result,) = await run(runner({"x": Work(handler=handle)}), entries(("a", "x:1")))
     assert isinstance(result, Failed)
     assert "declare it with 'async def'" in result.failure.message
 
@@ -170,8 +189,8 @@ async def test_a_type_nobody_handles_is_dead_in_a_queue_and_passed_over_in_a_top
         return Done(number)
 
     works = {"x": Work(handler=handle)}
-    (dead,) = await runner(works).run(entries(("a", "z:1")))
-    (passed,) = await runner(works, ignore_unknown=True).run(entries(("a", "z:1")))
+    (dead,) = await run(runner(works), entries(("a", "z:1")))
+    (passed,) = await run(runner(works, ignore_unknown=True), entries(("a", "z:1")))
     assert dead.failure.classification == "unknown-type"
     assert passed is SUCCEEDED
 
@@ -182,5 +201,5 @@ async def test_only_what_succeeded_is_completed() -> None:
             raise ValueError("one")
 
     telemetry = Quiet()
-    await runner({"x": Work(handler=handle)}, telemetry).run(entries(("a", "x:0"), ("b", "x:1"), ("c", "x:2")))
+    await run(runner({"x": Work(handler=handle)}, telemetry), entries(("a", "x:0"), ("b", "x:1"), ("c", "x:2")))
     assert telemetry.completions == [0, 2]

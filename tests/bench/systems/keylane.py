@@ -93,6 +93,9 @@ class NoMetrics:
     def observe(self, name: str, /, value: float, **labels: str) -> None:
         """Pass over."""
 
+    def observe_all(self, name: str, values: Any, /, **labels: str) -> None:
+        """Pass over."""
+
 
 def group_of(task: Task, handler: Any, policy: RetryPolicy | None = None) -> Group:
     """One handler's group on the task's topic."""
