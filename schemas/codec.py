@@ -41,8 +41,8 @@ class Payload(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Reader:
-    """All that decoding the records of one schema id takes, prepared once."""
+class Reader:
+    """All that decoding the records of one schema id takes, prepared once; ``contract`` is what they are."""
 
     contract: Contract
     schema_id: int
@@ -51,7 +51,12 @@ class _Reader:
     check: Callable[[bytes], None] | None
     validate: Callable[[Any], Any]
 
-    def read(self, value: bytes) -> Payload:
+    def read(self, value: bytes) -> Any:
+        """The model a value of this schema id holds.
+
+        Raises:
+            UndecodableError: The bytes can never be decoded.
+        """
         if self.check is not None:
             self.check(value)
         stream = BytesIO(value)
@@ -64,7 +69,7 @@ class _Reader:
         if stream.tell() != len(value):
             raise UndecodableError(f"{self.contract.name}: {len(value) - stream.tell()} bytes too many")
         try:
-            return Payload(self.contract, self.validate(fields), self.schema_id)
+            return self.validate(fields)
         except ValidationError as error:
             raise UndecodableError(f"{self.contract.name}: {problems(error)[0]}") from None
 
@@ -87,7 +92,7 @@ class Codec:
         # By contract name: the first bytes of its values and the schema they are written with.
         self._writers: dict[str, tuple[bytes, Any]] = {}
         # By the four bytes of the id: a reader, or why records of this schema cannot be read.
-        self._readers: dict[bytes, _Reader | UndecodableError] = {}
+        self._readers: dict[bytes, Reader | UndecodableError] = {}
         self._loading: SharedCalls[None] = SharedCalls()
         self._registering: SharedCalls[tuple[bytes, Any]] = SharedCalls()
 
@@ -121,24 +126,29 @@ class Codec:
             await self._writer(contract)
 
     def decode_now(self, value: bytes) -> Payload | None:
-        """Decode, if the schema is at hand; None means: await ``load`` with this value, then call again.
+        """Decode, if the schema is at hand; None: as with ``reader``; so are the errors."""
+        reader = self.reader(value)
+        return None if reader is None else Payload(reader.contract, reader.read(value), reader.schema_id)
+
+    def reader(self, value: bytes | None) -> Reader | None:
+        """What reads this value, if the schema is at hand; None means: await ``load`` with it, then call again.
 
         Raises:
             UndecodableError: The bytes can never be decoded (UnknownContractError: sound, but nobody's contract).
         """
+        if value is None:
+            raise UndecodableError("the record has no value")
         if len(value) > self._max_bytes:
             raise UndecodableError(f"{len(value)} bytes are more than the {self._max_bytes} allowed")
         if len(value) < _PREFIX or value[0] != 0:
             raise UndecodableError("not in Confluent wire format (a zero byte and a schema id of four bytes)")
         reader = self._readers.get(value[1:_PREFIX])
-        if reader is None:
-            return None
         if isinstance(reader, UndecodableError):
             raise reader.with_traceback(None)
-        return reader.read(value)
+        return reader
 
     async def load(self, value: bytes) -> None:
-        """Fetch what ``decode_now`` lacks for this value.
+        """Fetch what ``reader`` lacks for this value.
 
         Raises:
             UnknownSchemaError: The registry knows no such schema id.
@@ -161,7 +171,7 @@ class Codec:
         writer = b"\0" + schema_id.to_bytes(_PREFIX - 1), self._newest[contract.fullname].schema
         return self._writers.setdefault(contract.name, writer)
 
-    def _prepare(self, schema_id: int, text: str) -> _Reader | UndecodableError:
+    def _prepare(self, schema_id: int, text: str) -> Reader | UndecodableError:
         try:
             writer = parse(text)
         except SchemaRefusedError as error:
@@ -176,9 +186,9 @@ class Codec:
         return self._reader(schema_id, contract, writer, newest)
 
     @staticmethod
-    def _reader(schema_id: int, contract: Contract, writer: Parsed, newest: Parsed) -> _Reader:
+    def _reader(schema_id: int, contract: Contract, writer: Parsed, newest: Parsed) -> Reader:
         guard = Guard(writer, start=_PREFIX)
-        return _Reader(
+        return Reader(
             contract=contract,
             schema_id=schema_id,
             writer=writer.schema,

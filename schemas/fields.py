@@ -21,7 +21,9 @@ class PayloadModel(BaseModel):
 
 
 def _instant(value: object) -> object:
-    # UTC and whole milliseconds are what ``timestamp-millis`` keeps.
+    # UTC and whole milliseconds are what ``timestamp-millis`` keeps, and what is decoded from it.
+    if type(value) is datetime and value.tzinfo is UTC and not value.microsecond % 1000:
+        return value
     if isinstance(value, str):
         value = _rfc3339(value)
     if not isinstance(value, datetime) or value.tzinfo is None:

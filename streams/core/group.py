@@ -124,7 +124,7 @@ class Core:
         """A run ended with one result per entry."""
         if run not in self.running:
             return
-        self.running.discard(run)
+        self.running.remove(run)
         for entry, result in zip(run, results, strict=True):
             lanes = entry.lane.lanes
             lanes.finished(entry, result, now)
@@ -226,18 +226,25 @@ class Core:
 
     def _start(self, now: float) -> list[Run]:
         runs: list[Run] = []
-        ready, running, most = self._ready, self.running, self.limits.concurrency
-        while ready and len(running) < most and (self.limits.batch == 1 or self._batch_due(now)):
-            run = self._next_run(now)
+        ready, room = self._ready, self.limits.concurrency - len(self.running)
+        next_run = self._next_single if self.limits.batch == 1 else self._next_batch
+        while ready and len(runs) < room:
+            run = next_run(now)
+            if run is None:
+                break
             if run:
-                running.add(run)
                 runs.append(run)
+        self.running.update(runs)
         return runs
 
-    def _next_run(self, now: float) -> Run:
-        if self.limits.batch == 1:
-            lane = self._ready.popleft()
-            return lane.lanes.take(lane, 1, now)
+    def _next_single(self, now: float) -> Run:
+        lane = self._ready.popleft()
+        return lane.lanes.take(lane, 1, now)
+
+    def _next_batch(self, now: float) -> Run | None:
+        """The next batch, perhaps empty; None while it should gather more."""
+        if not self._batch_due(now):
+            return None
         entries: list[Entry] = []
         while self._ready and len(entries) < self.limits.batch:
             lane = self._ready.popleft()

@@ -51,7 +51,6 @@ class Lane:
 
     def put(self, entry: Entry) -> None:
         """Queue an entry behind those of its level."""
-        entry.lane = self
         if entry.level is SOURCE:
             self.source.append(entry)
             return
@@ -61,11 +60,6 @@ class Lane:
         if found is None:
             found = self.above[entry.level] = deque()
         found.append(entry)
-
-    def leave_source(self, entry: Entry) -> None:
-        """Take the head of the source's queue out."""
-        head = self.source.popleft()
-        assert head is entry, "a lane is left from its head"
 
     def pop(self, entry: Entry) -> None:
         """Take the head of its level out."""

@@ -75,10 +75,9 @@ class Lanes:
             if track.ahead.bounds and self._known(track, offset):
                 continue
             if shelf == SHELF_SOURCE:
-                entry = Entry(track, offset, record.key, SOURCE, record)
-                pending[offset] = entry
+                pending[offset] = entry = Entry(track, offset, record.key, SOURCE, record)
                 track.held_bytes += entry.size
-                self._queue(entry, now)
+                self._queue_source(entry, now)
             else:
                 self._admit_moved(track, record, now)
         return before - len(inbox)
@@ -103,12 +102,26 @@ class Lanes:
             entry.attempts, entry.due = moved.attempts, moved.due
             entry.came_from = moved.came_from if moved.mover == self.mover else None
             track.hold(entry)
-            self._queue(entry, now)
+            self._queue_moved(entry, now)
 
-    def _queue(self, entry: Entry, now: float) -> None:
-        lane = self.lanes.get(entry.key) or self._new_lane(entry.key)  # type: ignore[arg-type]  # None is never there
+    def _queue_source(self, entry: Entry, now: float) -> None:
+        lane = self.lanes.get(entry.key)  # type: ignore[arg-type]  # None is never there
+        if lane is None:
+            lane = self._new_lane(entry.key)
+        entry.lane = lane
+        lane.source.append(entry)
+        if lane.running or lane.ready:
+            return
+        if self.stopped or lane.above or self.outstanding.levels or lane.blocked or len(lane.source) > 1:
+            self.advance(lane, now)
+        else:  # the first record of a key that has nothing else
+            lane.ready = True
+            self.ready.append(lane)
+
+    def _queue_moved(self, entry: Entry, now: float) -> None:
+        lane = entry.lane = self._lane(entry.key)
         lane.put(entry)
-        if not lane.running and not lane.ready:
+        if not (lane.running or lane.ready):
             self.advance(lane, now)
 
     def _new_lane(self, key: bytes | None) -> Lane:
@@ -119,8 +132,9 @@ class Lanes:
             self.lanes[key] = lane
         return lane
 
-    def _lane(self, key: bytes) -> Lane:
-        return self.lanes.get(key) or self._new_lane(key)
+    def _lane(self, key: bytes | None) -> Lane:
+        found = None if key is None else self.lanes.get(key)
+        return self._new_lane(key) if found is None else found
 
     # -- dead letters that are replayed or discarded, and what waits behind them ---------------------------------
 
@@ -157,7 +171,7 @@ class Lanes:
         entry.record, entry.level = record, held.level
         entry.attempts = parse_moved(record.headers).attempts
         if entry.lane is None:
-            self._queue(entry, now)
+            self._queue_moved(entry, now)
 
     def keep_dead(self, offset: int, key: bytes | None, level: Level, *, hold: bool, follower: bool) -> None:
         """Note a record of the dead-letter topic; one that holds its key stays until an operator frees it.
@@ -266,11 +280,8 @@ class Lanes:
         """A run of the entry ended; the last one of its lane's run lets the lane go on."""
         lane = entry.lane
         lane.running -= 1
-        if result is SUCCEEDED and entry.level is SOURCE:
-            lane.leave_source(entry)
-            entry.track.finish(entry.offset)
-        elif result is SUCCEEDED:
-            self._leave(entry)
+        if result is SUCCEEDED:
+            self._leave(lane, entry)
         elif isinstance(result, Failed):
             self._failed(entry, result, now)
         elif isinstance(result, Blocked):
@@ -280,8 +291,13 @@ class Lanes:
         if not lane.running:
             self.advance(lane, now)
 
-    def _leave(self, entry: Entry) -> None:
-        entry.lane.pop(entry)
+    def _leave(self, lane: Lane, entry: Entry) -> None:
+        if entry.level is SOURCE:
+            head = lane.source.popleft()
+            assert head is entry, "a lane is left from its head"
+            entry.track.finish(entry.offset)
+            return
+        lane.pop(entry)
         if entry.track is self.dlt:
             held = self.held.pop(entry.offset)
             assert held is not None

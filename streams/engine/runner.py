@@ -24,7 +24,7 @@ from streams.ports import Context
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from schemas.codec import Codec, Payload
+    from schemas.codec import Codec
     from streams.core.commands import Result, Run
     from streams.core.deadletter import Classification
     from streams.core.track import Entry
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 # How long a key waits when something outside is away.
 TRANSIENT_WAIT = 1.0
+_DONE = (SUCCEEDED,)
 
 
 class Call(NamedTuple):
@@ -65,6 +66,7 @@ class Runner:
         version: str,
     ) -> None:
         self._group = group
+        self._name = group.name
         self._codec = codec
         self._services = services
         self._works = {name.encode(): work for name, work in group.works.items()}
@@ -89,14 +91,18 @@ class Runner:
 
     def _begin_call(self, call: Call) -> Sequence[Result] | Rest[Sequence[Result]]:
         """What nearly every run does: call one handler on the loop, without a coroutine of our own around it."""
+        if self._telemetry.tracking:
+            self._started((call,))
         started = time.monotonic()
-        self._started((call,))
         try:
             found = begun(call.work.handler(call.payload, call.context))
         except asyncio.CancelledError as error:  # between two steps nobody else can have cancelled it
             found = _cancelled_inside(error)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is its outcome
             found = error
+        if found is None and call.entry.level is SOURCE and not self._telemetry.tracking:
+            self._telemetry.ended(call.context.type, SUCCEEDED, time.monotonic() - started, 1)
+            return _DONE
         if isinstance(found, Rest):
             return begun(self._await_call(call, found, started))
         return (self._ended((call,), found, started),)
@@ -140,20 +146,19 @@ class Runner:
         if named and work is None:
             return self._unknown(entry, named.decode(errors="replace"))
         try:
-            payload = self._decode(record.value)
+            reader = self._codec.reader(record.value)
+            if reader is None:
+                return None
+            payload = reader.read(record.value)
         except UnknownContractError as error:
             return self._unknown(entry, error.fullname)
         except UndecodableError as error:
             return self._final(entry, work, (named or b"").decode(errors="replace"), error, "undecodable")
-        if payload is None:
-            return None
-        name = payload.contract.name
+        name = reader.contract.name
         found = self._group.works.get(name)
         if found is None or (work is not None and found is not work):
-            return self._misnamed(entry, work, named, payload)
-        return Call(
-            entry, found, payload.model, Context(record, self._group.name, name, entry.attempts + 1, self._services)
-        )
+            return self._misnamed(entry, work, named, name)
+        return Call(entry, found, payload, Context(record, self._name, name, entry.attempts + 1, self._services))
 
     async def _load(self, entry: Entry) -> Call | Result:
         try:
@@ -166,22 +171,17 @@ class Runner:
         ready = self._ready(entry)
         return Blocked(TRANSIENT_WAIT) if ready is None else ready
 
-    def _decode(self, value: bytes | None) -> Payload | None:
-        if value is None:
-            raise UndecodableError("the record has no value")
-        return self._codec.decode_now(value)
-
     def _unknown(self, entry: Entry, name: str) -> Result:
         if self._group.ignore_unknown:
             return SUCCEEDED
-        error = LookupError(f"no handler of group {self._group.name} takes {name!r}")
+        error = LookupError(f"no handler of group {self._name} takes {name!r}")
         return self._final(entry, None, name, error, "unknown-type")
 
-    def _misnamed(self, entry: Entry, work: Work | None, named: bytes | None, payload: Payload) -> Result:
+    def _misnamed(self, entry: Entry, work: Work | None, named: bytes | None, found: str) -> Result:
         if not named:
-            return self._unknown(entry, payload.contract.name)
+            return self._unknown(entry, found)
         name = named.decode(errors="replace")
-        error = UndecodableError(f"the ce_type header says {name}, the value is a {payload.contract.name}")
+        error = UndecodableError(f"the ce_type header says {name}, the value is a {found}")
         return self._final(entry, work, name, error, "undecodable")
 
     # -- running ---------------------------------------------------------------------------------------------------
@@ -290,7 +290,7 @@ class Runner:
             partition=record.partition,
             offset=record.offset,
             timestamp=record.timestamp,
-            group=self._group.name,
+            group=self._name,
             handler=name,
             attempts=entry.attempts + 1,
             time=int(time.time() * 1000),

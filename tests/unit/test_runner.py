@@ -23,9 +23,9 @@ from tests.simulation.broker import Rec
 class Plain:
     """A codec whose values are ``<type>:<number>``; ``?`` is nothing."""
 
-    def decode_now(self, value: bytes) -> Any:
+    def reader(self, value: bytes) -> Any:
         name, _, number = value.decode().partition(":")
-        return SimpleNamespace(contract=SimpleNamespace(name=name), model=int(number))
+        return SimpleNamespace(contract=SimpleNamespace(name=name), read=lambda _: int(number))
 
 
 class Quiet:
