@@ -56,6 +56,13 @@ TABLE: tuple[Metric, ...] = (
     Metric("keylane_dead_letters_total", "counter", ("group", "classification"), "Records given up, by reason."),
     Metric("keylane_commits_total", "counter", ("group", "result"), "Offset commits: ok, failed, lost."),
     Metric("keylane_commit_duration_seconds", "histogram", ("group",), "One offset commit.", _REQUEST),
+    Metric("keylane_log_gap_records_total", "counter", ("group", "topic"), "Records the log dropped unfinished."),
+    Metric(
+        "keylane_offset_jumps_total",
+        "counter",
+        ("group", "topic", "reason"),
+        "Partitions not read on where the group stood: new, missing (commits deleted), expired, beyond (the log's end).",
+    ),
     Metric("keylane_rebalances_total", "counter", ("group",), "Assignments received."),
     Metric("keylane_paused_partitions", "gauge", ("group",), "Partitions that are not fetched for now."),
     Metric("keylane_held_keys", "gauge", ("group",), "Keys whose records wait behind a dead letter."),

@@ -179,7 +179,7 @@ class Engine:
         epoch = self.epoch
         owned = self._family.partitions(self._consumer.assignment())
         try:
-            shelves = await read_shelves(self._family, owned, self._consumer, self._reader) if owned else {}
+            shelves, gaps = await read_shelves(self._family, owned, self._consumer, self._reader) if owned else ({}, {})
         except (TransientError, OwnershipLostError) as error:
             log.warning("cannot restore yet", group=self._family.group, reason=str(error))
             await asyncio.sleep(_AGAIN)
@@ -191,6 +191,8 @@ class Engine:
         for partition in owned:
             self.core.assigned(partition, shelves[partition], self._mover)
             self._position(partition, {shelf: found.committed for shelf, found in shelves[partition].items()})
+        for place, gap in gaps.items():
+            self._telemetry.jumped(place, gap)
         self._telemetry.rebalanced(len(owned))
         self.progress = self._clock()
         await self._committer.commit()

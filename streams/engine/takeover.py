@@ -1,29 +1,39 @@
 """Reads what the core needs to restore partitions: commits, bounds, and what the tiers and dead letters hold.
 
-Invariant: everything up to the captured end is read before anything is handed over.
+Invariant: everything up to the captured end is read before anything is handed over; where reading does not go on
+where the group stood, the gap is handed over too.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from streams.core.gaps import begin
 from streams.core.restore import Shelf
 from streams.core.track import SHELF_SOURCE, Moved, parse_moved
-from streams.ports import Committed, TopicPartition
+from streams.ports import TopicPartition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from streams.core.gaps import Begin, Gap
     from streams.engine.family import Family
-    from streams.ports import GroupConsumer, LogReader
+    from streams.ports import Committed, GroupConsumer, LogReader
 
     Scanned = list[tuple[int, bytes | None, Moved]]
 
 
+class Found(NamedTuple):
+    """The shelves of each partition, and what is missing in the log."""
+
+    shelves: dict[int, dict[int, Shelf]]
+    gaps: dict[TopicPartition, Gap]
+
+
 async def read_shelves(
     family: Family, partitions: Sequence[int], consumer: GroupConsumer, reader: LogReader
-) -> dict[int, dict[int, Shelf]]:
-    """The shelves of each partition.
+) -> Found:
+    """What the partitions need to be restored.
 
     Raises:
         TransientError: The cluster cannot be read for now.
@@ -32,35 +42,36 @@ async def read_shelves(
     places = [TopicPartition(topic, partition) for topic in topics for partition in partitions]
     commits = await consumer.committed(places)
     starts, ends = await reader.starts(topics), await reader.ends(topics)
-    # A commit below the log's start has expired: what was there is gone, so begin with what is left.
-    begin = {p: max(commits.get(p, Committed(0, "")).offset, starts[p]) for p in places}
-    scanned = await _scan(family, reader, begin, ends)
-    return {
+    worked = _worked(family, commits, ends)
+    begins = {p: begin(commits.get(p), starts[p], ends[p], worked=p.partition in worked) for p in places}
+    scanned = await _scan(family, reader, begins, ends)
+    shelves = {
         partition: {
-            shelf: Shelf(begin[place], _metadata(commits, place, begin), ends[place], scanned[place])
+            shelf: Shelf(begins[place].offset, begins[place].metadata, ends[place], scanned[place])
             for shelf in family.topics
             for place in [family.place(partition, shelf)]
         }
         for partition in partitions
     }
+    return Found(shelves, {place: found.gap for place, found in begins.items() if found.gap is not None})
 
 
-def _metadata(
-    commits: Mapping[TopicPartition, Committed], place: TopicPartition, begin: Mapping[TopicPartition, int]
-) -> str:
-    # The map counts from the committed offset: after a jump to the log's start it would name other records.
-    found = commits.get(place)
-    return found.metadata if found is not None and found.offset == begin[place] else ""
+def _worked(
+    family: Family, commits: Mapping[TopicPartition, Committed], ends: Mapping[TopicPartition, int]
+) -> set[int]:
+    """The partitions the group has worked on before: it commits all topics at once, and alone writes most of them."""
+    own = {place for place, end in ends.items() if end and family.shelves[place.topic] != SHELF_SOURCE}
+    return {place.partition for place in own | set(commits)}
 
 
 async def _scan(
-    family: Family, reader: LogReader, begin: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+    family: Family, reader: LogReader, begins: Mapping[TopicPartition, Begin], ends: Mapping[TopicPartition, int]
 ) -> dict[TopicPartition, Scanned]:
-    found: dict[TopicPartition, Scanned] = {place: [] for place in begin}
+    found: dict[TopicPartition, Scanned] = {place: [] for place in begins}
     wanted = {
-        place: start
-        for place, start in begin.items()
-        if family.shelves[place.topic] != SHELF_SOURCE and start < ends[place]
+        place: at.offset
+        for place, at in begins.items()
+        if family.shelves[place.topic] != SHELF_SOURCE and at.offset < ends[place]
     }
     if wanted:
         async for records in reader.read(wanted, {place: ends[place] for place in wanted}):

@@ -21,13 +21,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from streams.core.commands import Append, Result
+    from streams.core.gaps import Gap, Reason
     from streams.core.track import Entry
     from streams.engine.outbox import Outbox
     from streams.engine.tracker import Tracker
     from streams.metrics import Metrics
-    from streams.ports import Context, Message
+    from streams.ports import Context, Message, TopicPartition
 
 log = structlog.get_logger(__name__)
+
+# What happened, and what the operator does about it.
+_GAPS: dict[Reason, str] = {
+    "new": "a group without commits begins at the start of the log; if it is not new, its offsets were deleted",
+    "missing": "the group's committed offsets are gone, so its records run again from the start of the log; see why "
+    "they went (offsets.retention.minutes, a deleted group or topic) and look at 'keylane dlt ls'",
+    "expired": "the log dropped records before the group finished them: they are lost to it; publish them again from "
+    "their source, and raise retention.ms or add workers",
+    "beyond": "the log ends before the group's commit: the topic was made anew or cut off, so it is read from its "
+    "start; see what the broker says of it, and whether all that was published is there",
+}
 
 
 @dataclass(slots=True)
@@ -133,6 +145,20 @@ class Telemetry:
         """A commit ended: ``ok``, ``lost`` or ``failed``."""
         self._metrics.inc("keylane_commits_total", group=self._group, result=result)
         self._metrics.observe("keylane_commit_duration_seconds", seconds, group=self._group)
+
+    def jumped(self, place: TopicPartition, gap: Gap) -> None:
+        """A partition is not read on where the group stood."""
+        self._metrics.inc("keylane_offset_jumps_total", group=self._group, topic=place.topic, reason=gap.reason)
+        self._metrics.inc("keylane_log_gap_records_total", gap.dropped, group=self._group, topic=place.topic)
+        (log.warning if gap.reason == "new" else log.error)(
+            _GAPS[gap.reason],
+            group=self._group,
+            topic=place.topic,
+            partition=place.partition,
+            stood=gap.stood,
+            begin=gap.begin,
+            dropped=gap.dropped,
+        )
 
     def rebalanced(self, partitions: int) -> None:
         """Partitions were taken over."""
