@@ -61,7 +61,7 @@ TABLE: tuple[Metric, ...] = (
         "keylane_offset_jumps_total",
         "counter",
         ("group", "topic", "reason"),
-        "Partitions not read on where the group stood: new, missing (commits deleted), expired, beyond (the log's end).",
+        "Partitions not read on where the group stood: new, missing (its commits), expired, beyond (the log's end).",
     ),
     Metric("keylane_rebalances_total", "counter", ("group",), "Assignments received."),
     Metric("keylane_paused_partitions", "gauge", ("group",), "Partitions that are not fetched for now."),

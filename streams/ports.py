@@ -79,6 +79,14 @@ class OwnershipLostError(Exception):
     """The group gave our partitions to somebody else: what we hold of them is no longer ours to commit."""
 
 
+class OutOfRangeError(Exception):
+    """The log has no such places (any more); ``positions`` are those that were to be read."""
+
+    def __init__(self, positions: Mapping[TopicPartition, int]) -> None:
+        self.positions = positions
+        super().__init__(", ".join(f"{place.topic}/{place.partition}@{at}" for place, at in positions.items()))
+
+
 class Committed(NamedTuple):
     """A committed offset and the text committed with it."""
 
@@ -103,9 +111,11 @@ class GroupConsumer(Protocol):
     ) -> Mapping[TopicPartition, Sequence[Record]]:
         """What was fetched (of these partitions only, if named), waiting up to ``wait`` seconds for something.
 
-        What was fetched of other partitions stays with the client until it is asked for.
+        What was fetched of other partitions stays with the client until it is asked for. Records of transactions
+        that were aborted are left out.
 
         Raises:
+            OutOfRangeError: The log does not have what is to be read next; it is for the caller to :meth:`seek`.
             TransientError: The cluster cannot be reached for now.
         """
 

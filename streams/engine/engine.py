@@ -21,10 +21,11 @@ from streams.engine.appender import Appender
 from streams.engine.committer import Committer
 from streams.engine.crew import Crew
 from streams.engine.messages import moved_message
+from streams.engine.outofrange import gaps_behind
 from streams.engine.takeover import read_shelves
 from streams.engine.watchdog import Watchdog
 from streams.job import TransientError
-from streams.ports import OwnershipLostError, TopicPartition
+from streams.ports import OutOfRangeError, OwnershipLostError, TopicPartition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -147,6 +148,9 @@ class Engine:
             await self._take_over()
         try:
             batches = await self._poll()
+        except OutOfRangeError as error:
+            await self._read_on(error.positions)
+            return
         except (TransientError, OwnershipLostError) as error:
             log.warning("cannot poll", group=self._family.group, reason=str(error))
             await asyncio.sleep(_AGAIN)
@@ -171,6 +175,24 @@ class Engine:
             return await self._consumer.poll(_POLL_SOME, wanted)
         await asyncio.sleep(_POLL_SOME)
         return {}
+
+    async def _read_on(self, lost: Mapping[TopicPartition, int]) -> None:
+        """Read on behind what the log has lost."""
+        epoch = self.epoch
+        try:
+            gaps = await gaps_behind(self._family, self.core, self._reader, lost)
+        except TransientError as error:
+            log.warning("cannot look for what the log has left", group=self._family.group, reason=str(error))
+            await asyncio.sleep(_AGAIN)
+            return
+        if epoch != self.epoch:
+            return
+        if gaps is None:
+            self.rebuild("the log lost records that others wait for")
+            return
+        for place, gap in gaps.items():
+            self._telemetry.jumped(place, gap)
+            self._consumer.seek(place, gap.begin)
 
     # -- ownership -------------------------------------------------------------------------------------------------
 
@@ -201,11 +223,8 @@ class Engine:
     def _position(self, partition: int, begin: dict[int, int]) -> None:
         for shelf, offset in begin.items():
             place = self._family.place(partition, shelf)
-            if shelf == headers.DLT:
-                self._consumer.pause([place])
-            else:
-                self._consumer.resume([place])
-                self._consumer.seek(place, offset)
+            self._consumer.seek(place, offset)
+            (self._consumer.pause if shelf == headers.DLT else self._consumer.resume)([place])
 
     async def _give_up_ownership(self) -> None:
         """Finish what runs, up to the deadline; cancel the rest; commit once; forget everything."""
@@ -302,14 +321,18 @@ class Engine:
         self.rebuild("a moved record was not acknowledged")
 
     async def _fetch(self, command: Fetch, epoch: int) -> None:
-        place = TopicPartition(self._family.dlt, command.partition)
+        place, found = TopicPartition(self._family.dlt, command.partition), False
         try:
             async for records in self._reader.read({place: command.offset}, {place: command.offset + 1}):
+                found = True
                 if epoch == self.epoch:
                     for record in records:
                         self.core.fetched(command.partition, record, self._clock())
         except TransientError:
             self.rebuild("a held record could not be read")
+        else:
+            if not found and epoch == self.epoch:
+                self.rebuild("the log lost a held record")
         self.pump()
 
     def _arm_timer(self) -> None:

@@ -30,9 +30,7 @@ class Found(NamedTuple):
     gaps: dict[TopicPartition, Gap]
 
 
-async def read_shelves(
-    family: Family, partitions: Sequence[int], consumer: GroupConsumer, reader: LogReader
-) -> Found:
+async def read_shelves(family: Family, partitions: Sequence[int], consumer: GroupConsumer, reader: LogReader) -> Found:
     """What the partitions need to be restored.
 
     Raises:

@@ -14,14 +14,18 @@ from confluent_kafka.admin import AdminClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from streams.adapters.kafka.group import KafkaGroupConsumer
+from streams.adapters.kafka.reader import KafkaLogReader
+from streams.adapters.kafka.topics import TopicAdmin
 from streams.core import headers
+from streams.deadletters.ledger import TOPIC as STATES
+from streams.topics import Create, Topic
 from tests.eventually import eventually
-from tests.integration.test_engine import Ledger, dead_letters, kit
+from tests.integration.engine_kit import ORDER, Order
+from tests.integration.test_engine import Ledger, dead_letters, kit, replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streams.ports import TopicPartition
     from tests.integration.engine_kit import Kit
 
 __all__ = ["kit"]
@@ -147,3 +151,139 @@ async def test_a_commit_beyond_the_end_of_a_topic_made_anew_starts_at_its_beginn
         await ledger.reached(2)
     assert ledger.of("t/a") == [0, 1]
     assert jumps(made) == {"beyond": 1}
+
+
+class Gated(KafkaGroupConsumer):
+    """A consumer that reads no more of the topics in ``shut`` until they are taken out again."""
+
+    shut: frozenset[str] = frozenset()
+
+    def resume(self, partitions) -> None:
+        super().resume([place for place in partitions if place.topic not in self.shut])
+
+    def close(self, topic: str) -> None:
+        self.shut = frozenset({topic})
+        self.pause([place for place in self.assignment() if place.topic == topic])
+
+    def open(self) -> None:
+        self.shut = frozenset()
+        self.resume(list(self.assignment()))
+
+
+def consumer_of(engine: Any) -> Gated:
+    return engine._consumer
+
+
+async def test_records_that_expire_while_the_group_runs_are_counted_and_the_rest_is_read(noting) -> None:
+    ledger = Ledger()
+    made = await noting(ledger)
+    async with made.engine(consumer_class=Gated) as engine:
+        await made.publish(0)
+        await ledger.reached(1)
+        consumer_of(engine).close(made.group.source)
+        for number in range(1, 10):
+            await made.publish(number)
+        await drop_below(made, made.group.source, 8)
+        consumer_of(engine).open()
+        await ledger.reached(3)
+    assert ledger.of("t/a") == [0, 8, 9]
+    assert jumps(made) == {"expired": 1}
+    assert dropped(made) == 7
+
+
+async def test_what_is_held_in_memory_runs_although_the_log_has_dropped_it(kit) -> None:
+    ledger, release = Ledger(), asyncio.Event()
+
+    async def handle(order, ctx) -> None:
+        await release.wait()
+        await ledger.note(ctx.key, order.number)
+
+    made = await kit(handle)
+    async with made.engine(consumer_class=Gated) as engine:
+        for number in range(3):
+            await made.publish(number)
+        await eventually(lambda: settled(engine.core.partitions[0].source.position == 3))
+        consumer_of(engine).close(made.group.source)
+        for number in range(3, 6):
+            await made.publish(number)
+        await drop_below(made, made.group.source, 5)
+        consumer_of(engine).open()
+        await eventually(lambda: settled(jumps(made) != {}))
+        release.set()
+        await ledger.reached(4)
+    assert ledger.of("t/a") == [0, 1, 2, 5]
+    assert dropped(made) == 2
+
+
+async def test_a_key_whose_waiting_records_were_dropped_from_a_tier_goes_on(kit) -> None:
+    ledger = Ledger()
+
+    async def handle(order, ctx) -> None:
+        if order.number == 0:
+            raise ValueError("not now")
+        await ledger.note(ctx.key, order.number)
+
+    made = await kit(handle, tiers=(60.0,))
+    tier = headers.tier_topic(made.group.source, made.group.name, 1)
+    async with made.engine(consumer_class=Gated) as engine:
+        consumer_of(engine).close(tier)
+        for number in range(2):
+            await made.publish(number)
+        await eventually(lambda: stored(made, tier, 2))
+        await made.publish(5, "b")
+        await ledger.reached(1)
+        await drop_below(made, tier, 2)
+        consumer_of(engine).open()
+        await made.publish(2)
+        await ledger.reached(2)
+    assert ledger.effects == [("t/b", 5), ("t/a", 2)], "0 and 1 are gone, and told of"
+    assert jumps(made, tier) == {"expired": 1}
+    assert dropped(made, tier) == 2
+
+
+async def test_a_held_key_whose_followers_were_dropped_goes_on(kit) -> None:
+    ledger, mended = Ledger(), asyncio.Event()
+
+    async def handle(order, ctx) -> None:
+        if order.number == 0 and not mended.is_set():
+            raise ValueError("broken")
+        await ledger.note(ctx.key, order.number)
+
+    made = await kit(handle, attempts=1, on_dead="hold")
+    await TopicAdmin(made.options).apply([Create(Topic(name=STATES, partitions=1))])
+    async with made.engine():
+        for number in range(2):
+            await made.publish(number)
+        dead = await dead_letters(made, 2)
+        await drop_below(made, made.family.dlt, 2)
+        mended.set()
+        await made.publisher.publish(replay(made, dead[0]))
+        await made.publish(2)
+        await ledger.reached(2)
+    assert ledger.of("t/a") == [0, 2], "1 is gone, and told of"
+    assert dropped(made, made.family.dlt) == 1
+
+
+async def test_records_of_an_aborted_transaction_do_not_run(noting) -> None:
+    ledger = Ledger()
+    made = await noting(ledger)
+    value = await made.codec.encode(ORDER, Order(number=9))
+    async with made.engine():
+        async with AIOKafkaProducer(
+            bootstrap_servers=made.settings.kafka_bootstrap_servers, transactional_id=made.group.name
+        ) as producer:
+            await producer.begin_transaction()
+            await producer.send_and_wait(made.group.source, value, b"t/a", partition=0)
+            await producer.abort_transaction()
+        await made.publish(1)
+        await ledger.reached(1)
+    assert ledger.of("t/a") == [1]
+    assert jumps(made) == {}, "a marker is no gap"
+
+
+async def settled(condition: bool) -> bool:
+    return condition
+
+
+async def stored(kit: Kit, topic: str, count: int) -> bool:
+    return sum((await KafkaLogReader(kit.options).ends([topic])).values()) >= count

@@ -1,7 +1,7 @@
 """One member of a consumer group through aiokafka, with commit metadata and static membership.
 
 Invariant: offsets are committed only explicitly; partitions are assigned by range, so that equal topics give one
-member the same partition numbers; an expired offset goes back to the oldest record, never to the newest.
+member the same partition numbers; the client never moves a position by itself.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from aiokafka.errors import (
     IllegalGenerationError,
     IllegalStateError,
     KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
     RebalanceInProgressError,
     UnknownMemberIdError,
 )
 
 from streams.job import TransientError
-from streams.ports import Committed, OwnershipLostError, TopicPartition
+from streams.ports import Committed, OutOfRangeError, OwnershipLostError, TopicPartition
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -97,7 +99,8 @@ class KafkaGroupConsumer:
             group_id=self._group,
             group_instance_id=self._instance,
             enable_auto_commit=False,
-            auto_offset_reset="earliest",
+            auto_offset_reset="none",
+            isolation_level="read_committed",
             partition_assignment_strategy=(RangePartitionAssignor,),
             # Restoring a partition with a long tier takes a while, and nothing is polled meanwhile.
             max_poll_interval_ms=1_800_000,
@@ -145,6 +148,11 @@ class KafkaGroupConsumer:
             return await self._running.getmany(  # type: ignore[no-any-return]
                 *wanted, timeout_ms=int(wait * 1000), max_records=_MOST
             )
+        except NoOffsetForPartitionError:
+            return {}  # assigned, but nobody has said yet where to begin
+        except OffsetOutOfRangeError as error:
+            (lost,) = error.args
+            raise OutOfRangeError({TopicPartition(*place): at for place, at in lost.items()}) from error
         except KafkaError as error:
             raise TransientError(f"group {self._group}: cannot poll: {error}") from error
 
