@@ -45,6 +45,18 @@ def groups(catalogue: Catalogue) -> tuple[Group, ...]:
     return found
 
 
+def chosen(declared: Iterable[Group], names: Sequence[str]) -> list[Group]:
+    """The groups of these names, in this order; all where none are named.
+
+    Raises:
+        CatalogueError: A name is no group's.
+    """
+    known = {group.name: group for group in declared}
+    if unknown := set(names) - set(known):
+        raise CatalogueError(f"no consumer group {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
+    return [known[name] for name in names or known]
+
+
 def history_group(work: Work | None = None) -> Group:
     """The group that keeps the history of jobs; ``work`` is its projection, where it is to be run."""
     return Group(

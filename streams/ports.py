@@ -94,7 +94,18 @@ class Committed(NamedTuple):
     metadata: str
 
 
-class GroupConsumer(Protocol):
+class Commits(Protocol):
+    """Tells what one consumer group committed."""
+
+    async def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Committed]:
+        """What the group committed; partitions without a commit are left out.
+
+        Raises:
+            TransientError: No broker answered.
+        """
+
+
+class GroupConsumer(Commits, Protocol):
     """One member of a consumer group; the engine is its only user."""
 
     async def start(self, revoked: Callable[[], Awaitable[None]], assigned: Callable[[], None]) -> None:
@@ -121,9 +132,6 @@ class GroupConsumer(Protocol):
 
     def ends(self) -> dict[TopicPartition, int]:
         """The end offsets that the last fetches told of; partitions not fetched yet are left out."""
-
-    async def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Committed]:
-        """What the group committed; partitions without a commit are left out."""
 
     async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
         """Commit offsets and metadata in one request.

@@ -29,7 +29,7 @@ from streams.engine.runner import Runner
 from streams.engine.telemetry import Telemetry
 from streams.engine.tracker import Tracker
 from streams.event import Attributes, record_key, to_headers
-from streams.groups import CatalogueError, groups, history_group
+from streams.groups import chosen, groups, history_group
 from streams.history import TOPIC as STATUS_TOPIC
 from streams.job import Group, Job
 from streams.ports import Message, Position, Services
@@ -68,11 +68,10 @@ def chosen_groups(settings: Settings, found: Connections, names: Sequence[str]) 
         CatalogueError: A name is no group's.
     """
     declared = [*groups(found.catalogue), history_group(sql.history_work(found.sql))]
-    known = {group.name: group for group in declared}
-    if unknown := set(names) - set(known):
-        raise CatalogueError(f"no consumer group {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
-    chosen = [known[name] for name in names] if names else declared
-    return [replace(group, tiers=tuple(delay * settings.tier_scale for delay in group.tiers)) for group in chosen]
+    return [
+        replace(group, tiers=tuple(delay * settings.tier_scale for delay in group.tiers))
+        for group in chosen(declared, names)
+    ]
 
 
 @contextlib.asynccontextmanager
@@ -93,12 +92,12 @@ async def worker(
         services = _services(settings, found, metrics)
         calls = Calls(os.cpu_count() or 1)
         stack.callback(calls.close)
-        chosen = [adapt(group) for group in chosen_groups(settings, found, names)]
+        adapted = [adapt(group) for group in chosen_groups(settings, found, names)]
         engines = {
-            group.name: await _engine(stack, settings, found, group, services, calls, metrics) for group in chosen
+            group.name: await _engine(stack, settings, found, group, services, calls, metrics) for group in adapted
         }
         running = asyncio.ensure_future(_run_all(engines, found, services, metrics, periodics=not names))
-        made = Worker(found, chosen, engines, metrics)
+        made = Worker(found, adapted, engines, metrics)
         try:
             yield made, running
         finally:

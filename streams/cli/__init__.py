@@ -16,6 +16,7 @@ COMMANDS = {
     "gateway": "serve the HTTP gateway",
     "worker": "run consumers",
     "publish": "publish events from JSON Lines",
+    "lane": "show where a key stands",
     "dlt": "look at, replay and discard dead letters",
     "demo": "the sample load with its proof",
 }

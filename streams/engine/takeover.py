@@ -1,5 +1,7 @@
 """Reads what the core needs to restore partitions: commits, bounds, and what the tiers and dead letters hold.
 
+Nothing is changed by it: who only wants to know where keys stand reads the same.
+
 Invariant: everything up to the captured end is read before anything is handed over; where reading does not go on
 where the group stood, the gap is handed over too.
 """
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from streams.core.gaps import Begin, Gap
     from streams.engine.family import Family
-    from streams.ports import Committed, GroupConsumer, LogReader
+    from streams.ports import Commits, Committed, LogReader
 
     Scanned = list[tuple[int, bytes | None, Moved]]
 
@@ -30,7 +32,7 @@ class Found(NamedTuple):
     gaps: dict[TopicPartition, Gap]
 
 
-async def read_shelves(family: Family, partitions: Sequence[int], consumer: GroupConsumer, reader: LogReader) -> Found:
+async def read_shelves(family: Family, partitions: Sequence[int], commits: Commits, reader: LogReader) -> Found:
     """What the partitions need to be restored.
 
     Raises:
@@ -38,10 +40,10 @@ async def read_shelves(family: Family, partitions: Sequence[int], consumer: Grou
     """
     topics = list(family.shelves)
     places = [TopicPartition(topic, partition) for topic in topics for partition in partitions]
-    commits = await consumer.committed(places)
+    known = await commits.committed(places)
     starts, ends = await reader.starts(topics), await reader.ends(topics)
-    worked = _worked(family, commits, ends)
-    begins = {p: begin(commits.get(p), starts[p], ends[p], worked=p.partition in worked) for p in places}
+    worked = _worked(family, known, ends)
+    begins = {p: begin(known.get(p), starts[p], ends[p], worked=p.partition in worked) for p in places}
     scanned = await _scan(family, reader, begins, ends)
     shelves = {
         partition: {

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import aiokafka
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from streams.job import TransientError
-from streams.ports import TopicPartition
+from streams.ports import Committed, TopicPartition
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 class KafkaGroupOffsets:
@@ -33,12 +34,42 @@ class KafkaGroupOffsets:
         Raises:
             TransientError: No broker answered.
         """
-        admin = AIOKafkaAdminClient(**self._options)
-        try:
-            await admin.start()
-            found = await admin.list_consumer_group_offsets(group)
-        except KafkaError as error:
-            raise TransientError(f"Kafka does not tell how far {group} is: {type(error).__name__}: {error}") from error
-        finally:
-            await admin.close()
-        return {TopicPartition(tp.topic, tp.partition): at.offset for tp, at in found.items() if at.offset >= 0}
+        return {place: at.offset for place, at in (await _commits(self._options, group, None)).items()}
+
+
+class KafkaCommits:
+    """The ``Commits`` port of one group; each call has its own connection.
+
+    Args:
+        options: As from ``client_options``.
+    """
+
+    def __init__(self, options: Mapping[str, Any], group: str) -> None:
+        self._options = options
+        self._group = group
+
+    async def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Committed]:
+        """What the group committed; partitions without a commit are left out.
+
+        Raises:
+            TransientError: No broker answered.
+        """
+        return await _commits(self._options, self._group, [aiokafka.TopicPartition(*place) for place in partitions])
+
+
+async def _commits(
+    options: Mapping[str, Any], group: str, partitions: list[aiokafka.TopicPartition] | None
+) -> dict[TopicPartition, Committed]:
+    admin = AIOKafkaAdminClient(**options)
+    try:
+        await admin.start()
+        found = await admin.list_consumer_group_offsets(group, partitions=partitions)
+    except KafkaError as error:
+        raise TransientError(f"Kafka does not tell how far {group} is: {type(error).__name__}: {error}") from error
+    finally:
+        await admin.close()
+    return {
+        TopicPartition(tp.topic, tp.partition): Committed(at.offset, at.metadata)
+        for tp, at in found.items()
+        if at.offset >= 0
+    }
