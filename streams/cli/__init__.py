@@ -17,6 +17,7 @@ COMMANDS = {
     "worker": "run consumers",
     "publish": "publish events from JSON Lines",
     "lane": "show where a key stands",
+    "lag": "show how far the groups are",
     "dlt": "look at, replay and discard dead letters",
     "demo": "the sample load with its proof",
 }

@@ -20,7 +20,7 @@ from streams.dev.errors import StackError
 from streams.groups import CatalogueError
 from streams.job import TransientError
 from streams.settings import load
-from streams.standing.keys import NoSuchTopicError
+from streams.standing.topics import MissingTopicError
 
 if TYPE_CHECKING:
     from streams.settings import Settings
@@ -44,7 +44,7 @@ def lane(
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Show where a key stands: unread, running, waiting in place or in a tier, held, and its dead letters."""
-    with explained(CatalogueError, DeadLetterError, NoSuchTopicError, StackError, TransientError):
+    with explained(CatalogueError, DeadLetterError, MissingTopicError, StackError, TransientError):
         settings = attach(load())
         found = asyncio.run(standing.of_key(settings, group or [], key.encode(), depth))
         answers = asyncio.run(workers.lane(worker or _own_worker(settings), key))

@@ -14,6 +14,7 @@ from streams.core.track import SHELF_SOURCE
 from streams.deadletters.entry import Filters
 from streams.engine.takeover import read_shelves
 from streams.ports import TopicPartition
+from streams.standing.topics import partitions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -65,10 +66,6 @@ class KeyStanding:
     gaps: Mapping[TopicPartition, Gap]
 
 
-class NoSuchTopicError(Exception):
-    """The group's source topic does not exist."""
-
-
 class Keys:
     """Looks at keys.
 
@@ -96,14 +93,11 @@ class Keys:
         """Where the key stands.
 
         Raises:
-            NoSuchTopicError: There is no such source.
+            MissingTopicError: A topic of the family does not exist.
             TransientError: No broker answered.
         """
         source = family.topics[SHELF_SOURCE]
-        partitions = len(await self._reader.ends([source]))
-        if not partitions:
-            raise NoSuchTopicError(f"the topic {source} does not exist: run `keylane topics apply`")
-        partition = self._partition_of(key, partitions)
+        partition = self._partition_of(key, len(await partitions_of(family, self._reader)))
         shelves, gaps = await read_shelves(family, [partition], commits, self._reader)
         found = shelves[partition]
         lanes = restore(partition, (), "", found)

@@ -56,13 +56,16 @@ class House:
         for number in numbers:
             await self.kit.publish(number, entity, HERE)
 
-    async def run(self, *words: str) -> tuple[int, str, str]:
-        process = await asyncio.create_subprocess_exec(
+    async def start(self, *words: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", "from streams.cli import main; main()", *words),
             env={**self.environment, "PATH": os.environ["PATH"]},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
+
+    async def run(self, *words: str) -> tuple[int, str, str]:
+        process = await self.start(*words)
         out, err = await process.communicate()
         assert process.returncode is not None
         return process.returncode, out.decode(), err.decode()
