@@ -79,6 +79,21 @@ class RegistryClient:
         """See ``Registry.lookup``."""
         return await self._id_by_text(f"/subjects/{quote(subject, safe='')}", schema)
 
+    async def compatible(self, subject: str, schema: str) -> bool:
+        """Whether the registry would take the schema; it takes any under a subject it does not know yet.
+
+        Raises:
+            SchemaRefusedError: The schema is invalid.
+            RegistryUnavailableError: The registry cannot be reached.
+        """
+        try:
+            answer = await self._ask(
+                "POST", f"/compatibility/subjects/{quote(subject, safe='')}/versions", {"schema": schema}
+            )
+        except UnknownSchemaError:
+            return True
+        return self._field(answer, "is_compatible", bool)
+
     async def schema(self, schema_id: int) -> str:
         """See ``Registry.schema``; what is not Avro in one piece counts as unknown."""
         if schema_id not in self._schemas:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
 import structlog
@@ -80,6 +80,36 @@ return 0
 
 class RedisAwayError(TransientError):
     """Redis did not answer, or does not take writes just now."""
+
+
+class RedisFacts(NamedTuple):
+    """The server's version, its memory limit in bytes (0 for none), and what it does at the limit."""
+
+    version: str
+    maxmemory: int
+    policy: str
+
+
+async def facts(redis: Redis) -> RedisFacts:
+    """Look at the server.
+
+    Raises:
+        TransientError: Redis did not answer.
+    """
+    with transient():
+        server, memory = await redis.info("server"), await redis.info("memory")
+    return RedisFacts(server["redis_version"], int(memory["maxmemory"]), memory["maxmemory_policy"])
+
+
+async def now(redis: Redis) -> float:
+    """The server's clock, seconds since the epoch.
+
+    Raises:
+        TransientError: Redis did not answer.
+    """
+    with transient():
+        seconds, microseconds = await redis.time()
+    return float(seconds) + float(microseconds) / 1e6
 
 
 @contextmanager

@@ -8,10 +8,12 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from asyncpg.exceptions import PostgresError
 from sqlalchemy import (
     ARRAY,
@@ -115,10 +117,49 @@ async def migrate(engine: AsyncEngine) -> None:
 
 
 def _upgrade(connection: Connection) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config = _alembic()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+
+
+def _alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+class DatabaseFacts(NamedTuple):
+    """What there is: the server's version, the migration it is at, and the one it should be at."""
+
+    version: str
+    revision: str | None
+    head: str
+
+
+async def facts(engine: AsyncEngine) -> DatabaseFacts:
+    """Look at the database; nothing is changed.
+
+    Raises:
+        TransientError: The database is away.
+    """
+    with away():
+        async with engine.connect() as connection:
+            version = (await connection.execute(text("SHOW server_version"))).scalar_one()
+            revision = await connection.run_sync(lambda bare: MigrationContext.configure(bare).get_current_revision())
+    head = ScriptDirectory.from_config(_alembic()).get_current_head()
+    return DatabaseFacts(version, revision, str(head))
+
+
+async def now(engine: AsyncEngine) -> float:
+    """The database's clock, seconds since the epoch.
+
+    Raises:
+        TransientError: The database is away.
+    """
+    with away():
+        async with engine.connect() as connection:
+            found = await connection.execute(text("SELECT extract(epoch FROM clock_timestamp())"))
+            return float(found.scalar_one())
 
 
 async def ping(engine: AsyncEngine) -> None:

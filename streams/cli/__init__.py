@@ -18,6 +18,7 @@ COMMANDS = {
     "publish": "publish events from JSON Lines",
     "lane": "show where a key stands",
     "lag": "show how far the groups are",
+    "doctor": "check the set-up and say how to mend it",
     "dlt": "look at, replay and discard dead letters",
     "demo": "the sample load with its proof",
 }

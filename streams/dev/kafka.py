@@ -93,6 +93,7 @@ def _properties(data: Path, port: int, controller_port: int) -> dict[str, str]:
         "group.initial.rebalance.delay.ms": "0",
         "group.min.session.timeout.ms": "1000",
         "offsets.topic.replication.factor": "1",
+        "offsets.retention.minutes": "20160",  # as long as sources keep their records: 14 days
         "offsets.topic.num.partitions": "4",
         "transaction.state.log.replication.factor": "1",
         "transaction.state.log.min.isr": "1",

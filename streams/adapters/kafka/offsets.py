@@ -5,17 +5,22 @@ Invariant: asking joins no group and changes nothing.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import aiokafka
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
 from streams.job import TransientError
 from streams.ports import Committed, TopicPartition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from aiokafka.structs import OffsetAndMetadata
+
+_TRIES, _AGAIN = 20, 0.2  # seconds between tries
 
 
 class KafkaGroupOffsets:
@@ -63,7 +68,7 @@ async def _commits(
     admin = AIOKafkaAdminClient(**options)
     try:
         await admin.start()
-        found = await admin.list_consumer_group_offsets(group, partitions=partitions)
+        found = await _listed(admin, group, partitions)
     except KafkaError as error:
         raise TransientError(f"Kafka does not tell how far {group} is: {type(error).__name__}: {error}") from error
     finally:
@@ -73,3 +78,15 @@ async def _commits(
         for tp, at in found.items()
         if at.offset >= 0
     }
+
+
+async def _listed(
+    admin: AIOKafkaAdminClient, group: str, partitions: list[aiokafka.TopicPartition] | None
+) -> dict[aiokafka.TopicPartition, OffsetAndMetadata]:
+    """What is committed; a cluster without any group makes its topic for offsets when it is asked first."""
+    for _ in range(_TRIES):
+        try:
+            return await admin.list_consumer_group_offsets(group, partitions=partitions)  # type: ignore[no-any-return]
+        except GroupCoordinatorNotAvailableError:
+            await asyncio.sleep(_AGAIN)
+    return await admin.list_consumer_group_offsets(group, partitions=partitions)  # type: ignore[no-any-return]
