@@ -84,6 +84,7 @@ JOBS = Table(
     Index("jobs_entity_type_created", "entity", "type", "created_at"),
 )
 _NAMES = tuple(field.name for field in fields(JobRow))
+VERSION_TABLE = "keylane_version"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 # The key of PostgreSQL's advisory lock: any number nobody else uses.
 _MIGRATION_LOCK = 0x6B65796C_6D696772
@@ -145,9 +146,13 @@ async def facts(engine: AsyncEngine) -> DatabaseFacts:
     with away():
         async with engine.connect() as connection:
             version = (await connection.execute(text("SHOW server_version"))).scalar_one()
-            revision = await connection.run_sync(lambda bare: MigrationContext.configure(bare).get_current_revision())
+            revision = await connection.run_sync(_revision)
     head = ScriptDirectory.from_config(_alembic()).get_current_head()
     return DatabaseFacts(version, revision, str(head))
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
 
 
 async def now(engine: AsyncEngine) -> float:
