@@ -1,6 +1,6 @@
-"""Where one key stands: above the source as the topics tell it, and in the memory of the worker that owns it.
+"""Where things stand: a key, as the topics tell it and as its owner has it in memory; and a whole group in one process.
 
-Invariant: looking changes nothing.
+Invariant: looking changes nothing, and every figure is derived from the structures; none is kept beside them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from streams.core import headers
 from streams.core.headers import Level
+from streams.core.track import SHELF_SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from streams.core.group import Core
     from streams.core.lanes import Lanes
     from streams.core.restore import Shelf
+    from streams.core.track import Track
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,74 @@ class InMemory:
     attempts: int = 0
     writing: int = 0
     awaits_commit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """A group in one process.
+
+    Attributes:
+        running: Records whose handlers run.
+        waiting: Records held in memory whose handlers do not run yet.
+        parked: Records that wait in retry topics, in memory or not.
+        due: Records of retry topics in memory whose time has come.
+        oldest: When the oldest record in memory that is not finished was published, ms since the epoch.
+        held_keys: Keys that wait behind a dead letter.
+        paused: Partitions that are not fetched.
+        fenced: Records of owners before us that were passed over.
+    """
+
+    running: int
+    waiting: int
+    parked: int
+    due: int
+    oldest: int | None
+    held_keys: int
+    paused: int
+    fenced: int
+
+
+def figures(core: Core, ends: Mapping[tuple[int, int], int], now: float) -> Figures:
+    """Where the group stands.
+
+    Args:
+        core: Of the group.
+        ends: The end offsets that are known by now, by partition and shelf.
+        now: Seconds since the epoch.
+    """
+    lanes = list(core.partitions.values())
+    tracks = [(each.partition, track) for each in lanes for track in each.tracks.values()]
+    tiers = [(partition, track) for partition, track in tracks if track.shelf not in _NO_TIERS]
+    read = [track for _, track in tracks if track.shelf != headers.DLT]
+    running = sum(map(len, core.running))
+    ages = map(_published, read)
+    return Figures(
+        running=running,
+        waiting=max(0, sum(len(track.pending) + len(track.inbox) for track in read) - running),
+        parked=sum(_parked(track, ends.get((partition, track.shelf), 0)) for partition, track in tiers),
+        due=sum(entry.due <= now for _, track in tiers for entry in track.pending.values()),
+        oldest=min((age for age in ages if age is not None), default=None),
+        held_keys=sum(len(each.held) for each in lanes),
+        paused=sum(track.paused for _, track in tracks),
+        fenced=sum(each.fenced for each in lanes),
+    )
+
+
+_NO_TIERS = {SHELF_SOURCE, headers.DLT}
+
+
+def _parked(track: Track, end: int) -> int:
+    end = max(end, track.end)
+    known = sum(min(stop, end) - max(start, track.position) for start, stop in track.ahead if start < end)
+    return len(track.pending) + max(0, end - track.position - known)
+
+
+def _published(track: Track) -> int | None:
+    """When the oldest unfinished record that was read of it was published first."""
+    first = next(iter(track.pending.values()), None)
+    if first is None or first.record is None:
+        return None
+    return headers.number(first.record.headers, headers.ORIGIN_TIMESTAMP) or int(first.record.timestamp)
 
 
 def at_levels(lanes: Lanes, shelves: Mapping[int, Shelf], key: bytes) -> tuple[AtLevel, ...]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from streams.core.commands import Append, Result
     from streams.core.gaps import Gap, Reason
+    from streams.core.standing import Figures
     from streams.core.track import Entry
     from streams.engine.outbox import Outbox
     from streams.engine.tracker import Tracker
@@ -170,14 +171,18 @@ class Telemetry:
         self._metrics.inc("keylane_watchdog_rebuilds_total", group=self._group)
         log.warning("rebuilding the consumer", group=self._group, reason=reason)
 
-    def standing(self, *, running: int, held: int, held_keys: int, paused: int, fenced: int) -> None:
-        """Where the group stands now."""
+    def standing(self, found: Figures, now: float) -> None:
+        """Where the group stands now, seconds since the epoch."""
+        age = 0.0 if found.oldest is None else max(0.0, now - found.oldest / 1000)
         for name, value in (
-            ("keylane_in_flight", running),
-            ("keylane_waiting", held),
-            ("keylane_held_keys", held_keys),
-            ("keylane_paused_partitions", paused),
-            ("keylane_fenced_records", fenced),
+            ("keylane_in_flight", found.running),
+            ("keylane_waiting", found.waiting),
+            ("keylane_oldest_waiting_seconds", age),
+            ("keylane_parked", found.parked),
+            ("keylane_due", found.due),
+            ("keylane_held_keys", found.held_keys),
+            ("keylane_paused_partitions", found.paused),
+            ("keylane_fenced_records", found.fenced),
         ):
             self._metrics.set(name, value, group=self._group)
 

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from streams.core import headers
+from streams.core.standing import figures
 from streams.core.track import SHELF_SOURCE
 from streams.job import TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from streams.core.group import Core
     from streams.engine.family import Family
@@ -61,8 +63,8 @@ class Watchdog:
         """Look again and again."""
         while True:
             await asyncio.sleep(min(_LOOK, self._stall_timeout / 4))
+            self._tell()  # also when all partitions went to others: what stood here stands here no more
             if self._engine.core.partitions:
-                self._tell()
                 await self._look()
 
     async def _look(self) -> None:
@@ -87,23 +89,17 @@ class Watchdog:
         )
 
     def _tell(self) -> None:
-        core = self._engine.core
-        lanes = list(core.partitions.values())
-        tracks = [track for each in lanes for track in each.tracks.values()]
-        self._telemetry.lag(self._lag())
-        self._telemetry.standing(
-            running=sum(map(len, core.running)),
-            held=sum(len(track.pending) for track in tracks),
-            held_keys=sum(len(each.held) for each in lanes),
-            paused=sum(track.paused for track in tracks),
-            fenced=sum(each.fenced for each in lanes),
-        )
+        known = self._consumer.ends() if self._engine.core.partitions else {}
+        ends = {(place.partition, self._family.shelves[place.topic]): end for place, end in known.items()}
+        self._telemetry.lag(self._lag(ends))
+        now = self._clock()
+        self._telemetry.standing(figures(self._engine.core, ends, now), now)
 
-    def _lag(self) -> dict[str, int]:
+    def _lag(self, ends: Mapping[tuple[int, int], int]) -> dict[str, int]:
         """Records behind the commit, by topic, as far as the last fetches know."""
-        behind = dict.fromkeys((topic for topic in self._family.shelves if topic != self._family.dlt), 0)
-        for place, end in self._consumer.ends().items():
-            lanes = self._engine.core.partitions.get(place.partition)
-            if lanes is not None and place.topic in behind:
-                behind[place.topic] += max(0, end - lanes.tracks[self._family.shelves[place.topic]].low_water)
+        behind = {topic: 0 for shelf, topic in self._family.topics.items() if shelf != headers.DLT}
+        for (partition, shelf), end in ends.items():
+            lanes, topic = self._engine.core.partitions.get(partition), self._family.topics[shelf]
+            if lanes is not None and topic in behind:
+                behind[topic] += max(0, end - lanes.tracks[shelf].low_water)
         return behind
