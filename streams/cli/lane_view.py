@@ -78,7 +78,12 @@ def _group_json(one: KeyStanding, answers: Sequence[Answer]) -> dict[str, Any]:
         "partition": one.partition,
         "unfinished": asdict(one.unfinished),
         "levels": [
-            {**asdict(level), "level": format_level(level.level), "topic": _topic(level)} for level in one.levels
+            {
+                "level": format_level(level.level),
+                "topic": _topic(level),
+                **{name: getattr(level, name) for name in ("offset", "due", "attempts", "records")},
+            }
+            for level in one.levels
         ],
         "dead_letters": [{"ref": entry.ref, "state": entry.state, "held": entry.held} for entry in one.dead_letters],
         "workers": {answer.url: answer.groups.get(one.group) for answer in answers if not answer.problem},
@@ -101,7 +106,7 @@ def _at_level(level: AtLevel, now: float, *, first: bool) -> str:
 
 
 def _source(unfinished: Unfinished) -> Iterator[Fact]:
-    if unfinished.offset is not None:
+    if unfinished.published is not None:
         first = f"the first at offset {unfinished.offset}, published {when(unfinished.published)}"
         yield "source", f"{unfinished.records} unfinished, {first}, behind {unfinished.before} of other keys"
     if unfinished.beyond:

@@ -41,14 +41,14 @@ class Unfinished:
     Attributes:
         records: How many were found.
         offset: Of the first; None where there is none.
-        published: When the first was, ms since the epoch.
+        published: When the first was, ms since the epoch; None where there is none.
         before: Unfinished records of other keys that stand before the first.
         beyond: Records at the end of the partition that were not looked at.
     """
 
     records: int
     offset: int | None
-    published: int
+    published: int | None
     before: int
     beyond: int
 
@@ -113,7 +113,7 @@ class Keys:
 
     async def _unfinished(self, place: TopicPartition, shelf: Shelf, finished: Intervals, key: bytes) -> Unfinished:
         stop = min(shelf.end, shelf.committed + self._depth)
-        records, before, offset, published = 0, 0, None, 0
+        records, before, offset, published = 0, 0, None, None
         async for batch in self._reader.read({place: shelf.committed}, {place: stop}):
             for record in batch:
                 if record.offset in finished:

@@ -174,6 +174,14 @@ def test_a_foreign_client_publishes_and_a_file_is_published(deployment: Deployme
     assert {(letter["key"], letter["classification"]) for letter in dead} == {("acme/r-3", "undecodable")}
 
 
+def test_where_keys_and_groups_stand_is_seen_and_the_set_up_is_sound(deployment: Deployment) -> None:
+    until(lambda: len(deployment.letters("group=payments")) == 3)
+    said = deployment.play(DOCS / "seeing.md")
+    assert "held: offset 0 in front; 2 behind it" in said
+    assert "no worker was asked" in said
+    assert "all 33 stand as declared, families alike" in said
+
+
 def test_a_held_key_is_looked_at_and_replayed(deployment: Deployment) -> None:
     until(lambda: len(deployment.letters("group=payments")) == 3)
     said = deployment.play(DOCS / "dead-letters.md")
@@ -210,6 +218,6 @@ def test_nothing_of_the_embedded_stack_runs_beside(deployment: Deployment) -> No
 
 
 def test_every_page_with_examples_is_played_here() -> None:
-    names = ("jobs", "operations", "publishing", "dead-letters", "gateway", "signin", "embedded-stack")
+    names = ("jobs", "operations", "publishing", "dead-letters", "gateway", "signin", "embedded-stack", "seeing")
     # The contributor's guide only speaks of the marker.
     assert {DOCS / f"{name}.md" for name in names} == RUNNING

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -136,13 +137,9 @@ async def test_a_held_key_is_shown_with_its_dead_letter_and_who_waits_behind(hou
     told = await made.lane()
     assert [(level["topic"], level["records"]) for level in told["levels"]] == [("dlt", 2)]
     assert [letter["state"] for letter in told["dead_letters"]] == ["open", "waiting"]
-    assert told["unfinished"] | {"published": 0} == {
-        "records": 1,
-        "offset": 2,
-        "published": 0,
-        "before": 0,
-        "beyond": 0,
-    }
+    published = told["unfinished"].pop("published")
+    assert abs(published / 1000 - time.time()) < 60
+    assert told["unfinished"] == {"records": 1, "offset": 2, "before": 0, "beyond": 0}
 
 
 async def test_unread_records_are_shown_with_how_many_of_other_keys_stand_before(house) -> None:
