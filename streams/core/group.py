@@ -113,6 +113,10 @@ class Core:
         self._admit(lanes, shelf, now)
         self._touched[lanes] = None
 
+    def dropped(self, partition: int, first: int, stop: int) -> None:
+        """The source's log lost these offsets before they were read: commits call them finished."""
+        self.partitions[partition].source.ahead.add(first, stop)
+
     def fetched(self, partition: int, record: Any, now: float) -> None:
         """A record asked for by ``Fetch`` was read."""
         lanes = self.partitions.get(partition)

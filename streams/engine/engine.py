@@ -192,7 +192,10 @@ class Engine:
             return
         for place, gap in gaps.items():
             self._telemetry.jumped(place, gap)
+            self.core.dropped(place.partition, lost[place], gap.begin)
             self._consumer.seek(place, gap.begin)
+        if not gaps:
+            await asyncio.sleep(_AGAIN)
 
     # -- ownership -------------------------------------------------------------------------------------------------
 

@@ -191,6 +191,25 @@ async def test_records_that_expire_while_the_group_runs_are_counted_and_the_rest
     assert dropped(made) == 7
 
 
+async def test_a_gap_is_told_once_even_if_nothing_comes_behind_it_and_the_group_restarts(noting) -> None:
+    ledger = Ledger()
+    made = await noting(ledger)
+    async with made.engine(consumer_class=Gated) as engine:
+        await made.publish(0)
+        await ledger.reached(1)
+        consumer_of(engine).close(made.group.source)
+        for number in range(1, 5):
+            await made.publish(number)
+        await drop_below(made, made.group.source, 5)
+        consumer_of(engine).open()
+        await eventually(lambda: settled(jumps(made) != {}))
+    async with made.engine():
+        await made.publish(5)
+        await ledger.reached(2)
+    assert jumps(made) == {"expired": 1}
+    assert dropped(made) == 4
+
+
 async def test_what_is_held_in_memory_runs_although_the_log_has_dropped_it(kit) -> None:
     ledger, release = Ledger(), asyncio.Event()
 
