@@ -47,7 +47,7 @@ async def examine(settings: Settings) -> list[Finding]:
     """All findings, in the order of the checks."""
     checks: tuple[tuple[str, Look, str], ...] = (
         ("settings", _settings, "correct the variable"),
-        ("kafka", _kafka, "start the brokers, or correct KEYLANE_KAFKA_BOOTSTRAP_SERVERS"),
+        ("kafka", _kafka, "start the brokers, correct KEYLANE_KAFKA_…, or let our user describe cluster and topics"),
         ("registry", _registry, "start the gateway, or name a registry in KEYLANE_SCHEMA_REGISTRY_URL"),
         ("redis", _redis, "start it, or correct KEYLANE_REDIS_URL"),
         ("postgres", _postgres, "start it, or correct KEYLANE_DATABASE_URL"),

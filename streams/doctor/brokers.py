@@ -8,7 +8,7 @@ from streams.core import commit_map
 from streams.doctor.finding import fail, ok, warn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from streams.adapters.kafka.cluster import Broker
     from streams.doctor.finding import Finding
@@ -46,34 +46,41 @@ def _replication(brokers: int, factor: int) -> Finding:
 
 def _metadata(brokers: Sequence[Broker]) -> Finding:
     name, need = "offset.metadata.max.bytes", commit_map.LIMIT
-    least = _least(brokers, name, need)
-    if least < need:
-        return fail(name, f"{least:.0f}, {need} needed", f"set {name}={need + 96} on the brokers: commits are refused")
-    return ok(name, f"{least:.0f}")
+    told = _told(brokers, name)
+    if not told:
+        return _silent(name, f"at least {need}")
+    if min(told) < need:
+        return fail(name, f"{min(told)}, {need} needed", f"set {name}={need + 96} on the brokers: commits are refused")
+    return ok(name, str(min(told)))
 
 
 def _offsets(brokers: Sequence[Broker], kept: float) -> Finding:
-    name = "offsets.retention.minutes"
-    least, need = _least(brokers, name, _DAY * 7), kept / 60_000
-    if least < need:
-        found = f"{least / _DAY:g} days, sources keep records for {need / _DAY:g}"
+    name, need = "offsets.retention.minutes", kept / 60_000
+    told = _told(brokers, name)
+    if not told:
+        return _silent(name, f"at least {need:.0f}")
+    if min(told) < need:
+        found = f"{min(told) / _DAY:g} days, sources keep records for {need / _DAY:g}"
         advice = f"set {name}={need:.0f}: a group that stands still for longer loses its offsets and runs all again"
         return warn(name, found, advice)
-    return ok(name, f"{least / _DAY:g} days")
+    return ok(name, f"{min(told) / _DAY:g} days")
 
 
 def _sessions(brokers: Sequence[Broker], timeout: float) -> Finding:
-    low, high = "group.min.session.timeout.ms", "group.max.session.timeout.ms"
-    least, most = _of(brokers, low, timeout, max), _least(brokers, high, timeout)
-    found = f"KEYLANE_SESSION_TIMEOUT is {timeout:.0f} ms, the brokers allow {least:.0f} to {most:.0f}"
-    if least <= timeout <= most:
+    low, high = (_told(brokers, f"group.{end}.session.timeout.ms") for end in ("min", "max"))
+    if not low or not high:
+        return _silent("session timeout", f"about {timeout:.0f} ms")
+    found = f"KEYLANE_SESSION_TIMEOUT is {timeout:.0f} ms, the brokers allow {max(low)} to {min(high)}"
+    if max(low) <= timeout <= min(high):
         return ok("session timeout", found)
     return fail("session timeout", found, "change it, or theirs: no worker can join its group")
 
 
-def _least(brokers: Sequence[Broker], name: str, default: float) -> float:
-    return _of(brokers, name, default, min)
+def _told(brokers: Sequence[Broker], name: str) -> list[int]:
+    """What each broker has, or nothing where one of them does not tell."""
+    values = [one.configs.get(name) for one in brokers]
+    return [int(value) for value in values if value is not None] if None not in values else []
 
 
-def _of(brokers: Sequence[Broker], name: str, default: float, choose: Callable[[list[float]], float]) -> float:
-    return choose([float(one.configs.get(name, default)) for one in brokers])
+def _silent(name: str, need: str) -> Finding:
+    return warn(name, "the brokers do not tell it", f"make sure that they allow {need}")

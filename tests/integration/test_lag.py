@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import time
 from typing import TYPE_CHECKING, Any
@@ -98,6 +99,19 @@ async def test_a_watched_group_is_told_line_by_line_with_its_rates_until_interru
     process.send_signal(signal.SIGINT)
     await process.wait()
     assert process.returncode == 0
+
+
+async def test_a_terminal_shows_the_watched_table_until_interrupted(house) -> None:
+    made = await house(lambda order, ctx: None)
+    ours, theirs = os.openpty()
+    process = await made.start("lag", "--group", made.kit.group.name, "--every", "0.1", "--watch", out=theirs)
+    os.close(theirs)
+    shown = ""
+    while made.kit.group.name not in shown:
+        shown += (await asyncio.wait_for(asyncio.to_thread(os.read, ours, 4096), 60)).decode(errors="replace")
+    process.send_signal(signal.SIGINT)
+    assert await process.wait() == 0
+    os.close(ours)
 
 
 async def test_a_family_without_its_topics_is_named_and_the_others_are_shown(house) -> None:

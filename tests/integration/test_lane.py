@@ -57,11 +57,11 @@ class House:
         for number in numbers:
             await self.kit.publish(number, entity, HERE)
 
-    async def start(self, *words: str) -> asyncio.subprocess.Process:
+    async def start(self, *words: str, out: int = asyncio.subprocess.PIPE) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", "from streams.cli import main; main()", *words),
             env={**self.environment, "PATH": os.environ["PATH"]},
-            stdout=asyncio.subprocess.PIPE,
+            stdout=out,
             stderr=asyncio.subprocess.PIPE,
         )
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import AsyncMock
 
 import pytest
+from aiokafka.admin.config_resource import ConfigResourceType
+from aiokafka.errors import ClusterAuthorizationFailedError
 
+from streams.adapters.kafka import cluster
 from streams.adapters.kafka.cluster import Broker, TopicFacts
 from streams.core import commit_map
 from streams.doctor.brokers import judge_brokers
@@ -108,6 +113,23 @@ def test_offsets_that_are_forgotten_before_the_records_are_warned_of() -> None:
     found = of(brokers(with_config(name, "10080")), name)
     assert (found.status, found.found) == ("warn", "7 days, sources keep records for 14")
     assert "=20160" in found.advice
+
+
+def test_what_the_brokers_do_not_tell_is_not_taken_for_sound() -> None:
+    findings = brokers(BROKER, replace(BROKER, configs={}))
+    assert {one.check for one in findings if one.found == "the brokers do not tell it"} == {
+        "offset.metadata.max.bytes",
+        "offsets.retention.minutes",
+        "session timeout",
+    }
+    assert {one.status for one in findings if "do not tell" in one.found} == {"warn"}
+
+
+async def test_a_client_that_may_not_look_is_told_so_and_gets_no_empty_answer() -> None:
+    denied = SimpleNamespace(resources=[(31, "denied", 4, "1", [])])
+    admin = SimpleNamespace(describe_configs=AsyncMock(return_value=[denied]))
+    with pytest.raises(ClusterAuthorizationFailedError, match="1: denied"):
+        await cluster._configs(admin, ConfigResourceType.BROKER, ["1"])
 
 
 @pytest.mark.parametrize("seconds", [1.0, 7200.0])

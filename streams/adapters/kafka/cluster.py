@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, for_code
 from aiokafka.protocol.admin import ApiVersionRequest
 
 from streams.job import TransientError
@@ -80,11 +80,13 @@ async def _configs(
 ) -> dict[str, dict[str, str]]:
     asked = [ConfigResource(kind, name) for name in names]
     answers = await admin.describe_configs(asked) if asked else []
-    return {
-        name: {key: value for key, value, *_ in entries if value is not None}
-        for answer in answers
-        for _, _, _, name, entries in answer.resources
-    }
+    found = {}
+    for answer in answers:
+        for code, message, _, name, entries in answer.resources:
+            if code:  # a client without the right to look is told so here, not by an error of the request
+                raise for_code(code)(f"{name}: {message}")
+            found[name] = {key: value for key, value, *_ in entries if value is not None}
+    return found
 
 
 async def _apis(admin: AIOKafkaAdminClient, broker: int) -> dict[int, int]:
