@@ -5,17 +5,19 @@ Invariant: everything here is frozen and free of I/O; a declaration that contrad
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from streams.core.retry import RetryPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from schemas.contract import Contract
 
     Handler = Callable[[Any, Any], Any]
+    Reconcile = Callable[[Any, Any], Awaitable["Done | NotDone | Unknown"]]
 
 Execution = Literal["auto", "process"]
 
@@ -45,12 +47,48 @@ class Reject:
 Outcome = Done | Retry | Reject
 
 
+@dataclass(frozen=True, slots=True)
+class NotDone:
+    """A look-up's answer: the provider knows nothing of the effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A look-up's answer: the provider cannot tell (yet)."""
+
+    reason: str
+
+
 class TransientError(Exception):
     """Something the work depends on is away: the key waits and the attempt does not count.
 
     Raise it from a handler (or an adapter) for faults that have nothing to do with the record, for example an
-    unreachable registry, Redis or SQL server.
+    unreachable registry, Redis or SQL server. The key waits ``after`` seconds, one unless given.
     """
+
+    def __init__(self, message: str = "", *, after: float | None = None) -> None:
+        super().__init__(message)
+        self.after = after
+
+
+class FencedError(TransientError):
+    """Another run has taken over the effect of this one, which must not make it: let it pass."""
+
+
+class OutcomeUnknownError(Exception):
+    """Nobody knows whether an effect happened; ``final`` where nothing but an operator can tell.
+
+    Where a handler's own error is the reason, it is the cause.
+    """
+
+    def __init__(self, message: str, *, final: bool) -> None:
+        super().__init__(message)
+        self.final = final
+
+
+def runs_on_loop(handler: Handler) -> bool:
+    """Whether it is an ``async def`` function, or an object called like one."""
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +100,31 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Once:
+    """The handler's effect is to happen once: intent and outcome go to the effect ledger.
+
+    Attributes:
+        reconcile: ``async def reconcile(payload, ctx)`` looks up at the provider what became of
+            ``ctx.idempotency_key`` and returns ``Done(result)``, ``NotDone()`` or ``Unknown(reason)``. Without it, a
+            record whose effect may have happened is a dead letter.
+        settle: Seconds after the end of a run until the look-up shows for certain what the run sent.
+        confirms: The handler awaits ``ctx.confirm()`` before it sends anything; a run that ended before that has sent
+            nothing. Otherwise each run that began may have sent something.
+    """
+
+    reconcile: Reconcile | None = None
+    settle: float = 1.0
+    confirms: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be carried out."""
+        if self.settle < 0:
+            raise ValueError(f"once: settle must not be negative, got {self.settle}")
+        if self.reconcile is not None and not runs_on_loop(self.reconcile):
+            raise ValueError("once: reconcile must be an 'async def' function")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """What jobs and subscriptions have in common.
 
@@ -70,6 +133,7 @@ class Work:
             with ``execution="process"`` it must be a plain module-level function and runs in a process pool.
             With ``batch`` it gets lists: ``handler(payloads, contexts)``.
         timeout: Seconds one run may take; beyond it the run is cancelled and counts as a failed attempt.
+        once: Keeps the effect from happening twice; for ``async def`` handlers of single records.
     """
 
     handler: Handler
@@ -77,6 +141,17 @@ class Work:
     timeout: float = 30.0
     execution: Execution = "auto"
     batch: Batch | None = None
+    once: Once | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot go together."""
+        if self.once is None:
+            return
+        if self.batch is not None:
+            raise ValueError("once: a batch has no single effect to keep; declare the handler without batch")
+        if self.execution == "process" or not runs_on_loop(self.handler):
+            # A thread cannot be stopped at its time-out, and neither can ask the ledger before it sends.
+            raise ValueError("once: the handler must be an 'async def' function that runs on the loop")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,6 +76,20 @@ TABLE: tuple[Metric, ...] = (
     Metric("keylane_held_keys", "gauge", ("group",), "Keys whose records wait behind a dead letter."),
     Metric("keylane_watchdog_rebuilds_total", "counter", ("group",), "Consumers rebuilt because they stood still."),
     # Effects.
+    Metric("keylane_effect_intents_total", "counter", ("group",), "Runs of handlers marked once, by intent."),
+    Metric("keylane_effects_recognised_total", "counter", ("group",), "Runs not made: the effect was finished before."),
+    Metric(
+        "keylane_effects_reconciled_total",
+        "counter",
+        ("group", "answer"),
+        "Look-ups at providers by answer: done, not-done, unknown.",
+    ),
+    Metric(
+        "keylane_effects_fenced_total",
+        "counter",
+        ("group", "at"),
+        "Runs that another one took the effect from, found at: confirm (before sending) or outcome.",
+    ),
     Metric("keylane_emails_total", "counter", ("transport", "outcome"), "E-mails by outcome: sent, refused, failed."),
     Metric("keylane_email_send_duration_seconds", "histogram", ("transport",), "One e-mail handed over.", _WORK),
     Metric("keylane_periodic_runs_total", "counter", ("name", "outcome"), "Periodic work: done, failed, elsewhere."),

@@ -6,6 +6,7 @@ Adapters and the in-memory broker of the simulation implement them; ``streams/ap
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from streams.identity import Identity, identify
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from schemas.contract import Contract
+    from streams.core.effects import Standing
+
+_NOT_ONCE = "this is for handlers declared with once=Once(...)"
 
 
 class TopicPartition(NamedTuple):
@@ -196,6 +200,57 @@ class GroupOffsets(Protocol):
         """
 
 
+class Intent(NamedTuple):
+    """What a run is about to do.
+
+    ``armed`` is None, or the seconds for which it may send something as soon as it began.
+    ``digest`` tells apart records that bear one id.
+    """
+
+    group: str
+    key: str
+    digest: str
+    owner: str
+    replays: int
+    armed: float | None
+
+
+class Claim(NamedTuple):
+    """The right to make an effect, as long as nobody took a later token."""
+
+    group: str
+    key: str
+    token: int
+
+
+class EffectLedger(Protocol):
+    """Remembers effects that must happen once. Each method is one atomic step, stored when it returns.
+
+    All of them raise TransientError when the ledger is away: the step may or may not be stored.
+    """
+
+    async def begin(self, intent: Intent) -> Standing:
+        """Note the intent, or take the token from the run before, unless the effect is finished."""
+
+    async def arm(self, claim: Claim, seconds: float, replays: int) -> bool:
+        """Allow the claim's holder to send something within the next seconds; False: it holds it no longer."""
+
+    async def release(self, claim: Claim, seconds: float | None) -> bool:
+        """Note that a run has ended: what it sent shows within so many seconds, None: it sent nothing.
+
+        False, and nothing noted: it holds the claim no longer.
+        """
+
+    async def finish(self, claim: Claim, result: str) -> bool:
+        """Note that the effect happened, whoever holds the claim; False: it was not ours, or finished before.
+
+        ``result`` is JSON in ASCII.
+        """
+
+    async def forget(self, age: float) -> None:
+        """Delete what was finished, or came to nothing, so many seconds ago."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Email:
     """An e-mail of two bodies; header fields with CR, LF or NUL are refused by the transport."""
@@ -309,6 +364,35 @@ class Context:
         """The record's headers; bytes that are not UTF-8 are replaced."""
         return {name: (value or b"").decode(errors="replace") for name, value in self._record.headers}
 
+    @property
+    def replays(self) -> int:
+        """How often the record was replayed from the dead letters."""
+        return self._who.replays
+
+    @property
+    def digest(self) -> str:
+        """Of key and value: the same for every run of this record, another one for another record."""
+        key, value = self._record.key or b"", self._record.value or b""
+        return blake2b(b"%d:%b%b" % (len(key), key, value), digest_size=16).hexdigest()
+
+    @property
+    def fencing_token(self) -> int:
+        """Rises with every run of a record, for providers that refuse a smaller one: for handlers marked ``once``."""
+        raise TypeError(_NOT_ONCE)
+
+    async def confirm(self) -> None:
+        """Make sure, right before sending, that no other run has taken over: for handlers marked ``once``.
+
+        Raises:
+            FencedError: Another one has.
+            TransientError: The ledger is away.
+        """
+        raise TypeError(_NOT_ONCE)
+
+    def under(self, fence: Fence) -> Context:
+        """A copy for a handler marked ``once``."""
+        return _OnceContext(self._record, self._group, self.type, self.attempt, self.services, fence)
+
     def without_services(self) -> Context:
         """A copy for another process: connections cannot be handed over."""
         return Context(self._record, self._group, self.type, self.attempt, None)  # type: ignore[arg-type]
@@ -318,3 +402,29 @@ class Context:
         if self._identity is None:
             self._identity = identify(self._record)
         return self._identity
+
+
+class Fence(Protocol):
+    """Stands between a run and its effect."""
+
+    token: int
+
+    async def confirm(self) -> None:
+        """See :meth:`Context.confirm`."""
+
+
+class _OnceContext(Context):
+    __slots__ = ("_fence",)
+
+    def __init__(
+        self, record: Record, group: str, type_name: str, attempt: int, services: Services, fence: Fence
+    ) -> None:
+        super().__init__(record, group, type_name, attempt, services)
+        self._fence = fence
+
+    @property
+    def fencing_token(self) -> int:
+        return self._fence.token
+
+    async def confirm(self) -> None:
+        await self._fence.confirm()

@@ -51,6 +51,7 @@ class Settings(BaseSettings):
     session_timeout: float = 10.0
     rebalance_timeout: float = 30.0
     stall_timeout: float = 60.0  # lag without progress for so long: the consumer is rebuilt
+    effect_retention: float = 2_592_000.0  # seconds the outcome of a once-handler is remembered: 30 days
     tier_scale: float = 1.0  # multiplies every tier's delay; below 1 for demonstrations
     max_replays: int = 3
     dlt_aliases: bool = True  # Spring's and Kafka Streams' header names on dead letters

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.job_status.model import CONTRACT as JOB_STATUS
 from streams.adapters import sql
+from streams.adapters.effects import SqlEffects
 from streams.adapters.kafka.batches import KafkaBatchWriter
 from streams.adapters.kafka.group import KafkaGroupConsumer
 from streams.adapters.kafka.offsets import KafkaGroupOffsets
@@ -23,6 +24,8 @@ from streams.core.group import Limits
 from streams.engine.calls import Calls
 from streams.engine.engine import Engine, EngineOptions
 from streams.engine.family import Family
+from streams.engine.fence import Means
+from streams.engine.once import OnceCalls
 from streams.engine.outbox import Outbox
 from streams.engine.periodic import run_periodics
 from streams.engine.runner import Runner
@@ -31,7 +34,7 @@ from streams.engine.tracker import Tracker
 from streams.event import Attributes, record_key, to_headers
 from streams.groups import chosen, groups, history_group
 from streams.history import TOPIC as STATUS_TOPIC
-from streams.job import Group, Job
+from streams.job import Group, Job, Periodic
 from streams.ports import Message, Position, Services
 
 if TYPE_CHECKING:
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 
     from schemas.contract import Contract
     from streams.settings import Settings
+
+_FORGET_EVERY = 600.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +98,15 @@ async def worker(
         calls = Calls(os.cpu_count() or 1)
         stack.callback(calls.close)
         adapted = [adapt(group) for group in chosen_groups(settings, found, names)]
+        effects = SqlEffects(found.sql)
         engines = {
-            group.name: await _engine(stack, settings, found, group, services, calls, metrics) for group in adapted
+            group.name: await _engine(
+                stack, settings, found, group, services, _once(calls, effects, metrics, group), metrics
+            )
+            for group in adapted
         }
-        running = asyncio.ensure_future(_run_all(engines, found, services, metrics, periodics=not names))
+        periodics = () if names else (*found.catalogue.periodics, _forgetting(effects, settings.effect_retention))
+        running = asyncio.ensure_future(_run_all(engines, periodics, services, metrics))
         made = Worker(found, adapted, engines, metrics)
         try:
             yield made, running
@@ -106,9 +116,9 @@ async def worker(
 
 
 async def _run_all(
-    engines: dict[str, Engine], found: Connections, services: Services, metrics: PrometheusMetrics, *, periodics: bool
+    engines: dict[str, Engine], periodics: Sequence[Periodic], services: Services, metrics: PrometheusMetrics
 ) -> None:
-    repeated = asyncio.create_task(run_periodics(found.catalogue.periodics if periodics else (), services, metrics))
+    repeated = asyncio.create_task(run_periodics(periodics, services, metrics))
     try:
         async with asyncio.TaskGroup() as group:
             for engine in engines.values():
@@ -145,7 +155,7 @@ async def _engine(
     found: Connections,
     group: Group,
     services: Services,
-    calls: Calls,
+    calls: OnceCalls,
     metrics: PrometheusMetrics,
 ) -> Engine:
     family = Family(group)
@@ -184,8 +194,23 @@ async def _engine(
 def _tracker(found: Connections, group: Group, outbox: Outbox) -> Tracker | None:
     if not any(isinstance(work, Job) for work in group.works.values()):
         return None
-    name = f"{socket.gethostname()}:{os.getpid()}"
-    return Tracker(found.codec, outbox, JOB_STATUS, topic=STATUS_TOPIC, queue=group.name, worker=name)
+    return Tracker(found.codec, outbox, JOB_STATUS, topic=STATUS_TOPIC, queue=group.name, worker=_process())
+
+
+def _once(calls: Calls, effects: SqlEffects, metrics: PrometheusMetrics, group: Group) -> OnceCalls:
+    return OnceCalls(calls, Means(ledger=effects, metrics=metrics, group=group.name, owner=_process()))
+
+
+def _forgetting(effects: SqlEffects, age: float) -> Periodic:
+    async def run(services: Services) -> None:
+        del services  # the ledger has a connection of its own
+        await effects.forget(age)
+
+    return Periodic(name="effect-retention", every=_FORGET_EVERY, run=run)
+
+
+def _process() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def _limits(settings: Settings, group: Group) -> Limits:

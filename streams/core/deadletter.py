@@ -17,7 +17,7 @@ from streams.core.redaction import head, one_line, redacted, tail
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-Classification = Literal["undecodable", "unknown-type", "rejected", "final", "exhausted", "follower"]
+Classification = Literal["undecodable", "unknown-type", "rejected", "final", "exhausted", "outcome-unknown", "follower"]
 
 HEADER_ROOM = 32_768  # bytes of names and values a dead letter may add to a record
 STACK_ROOM = 8_192  # bytes; the tail is kept, it names the error

@@ -16,6 +16,7 @@ import structlog
 from pebble import ProcessExpired, ProcessPool
 
 from streams.engine.steps import Rest, begun
+from streams.job import runs_on_loop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -52,6 +53,8 @@ class Calls:
         It raises RunTimeoutError (it took longer than ``work.timeout`` seconds), ProcessDiedError (its process ended
         without an answer), and whatever the handler raises.
         """
+        if work.once is not None:
+            raise TypeError("a handler marked once is bound by OnceCalls, or its effect would not be kept")
         if work.execution == "process":
             return partial(self._in_process, work)
         if on_loop(work):
@@ -103,9 +106,7 @@ async def timed(rest: Rest[Any], timeout: float) -> Any:  # noqa: ASYNC109
 
 def on_loop(work: Work) -> bool:
     """Whether the handler is a coroutine function that runs on the loop."""
-    return work.execution != "process" and (
-        inspect.iscoroutinefunction(work.handler) or inspect.iscoroutinefunction(type(work.handler).__call__)
-    )
+    return work.execution != "process" and runs_on_loop(work.handler)
 
 
 async def _in_thread(work: Work, payload: Any, context: Any) -> Any:

@@ -18,7 +18,7 @@ from streams.core.headers import SOURCE
 from streams.core.retry import RetryPolicy
 from streams.engine.calls import on_loop, timed
 from streams.engine.steps import Rest, begun
-from streams.job import Done, Reject, Retry, TransientError
+from streams.job import Done, OutcomeUnknownError, Reject, Retry, TransientError
 from streams.ports import Context
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from streams.core.deadletter import Classification
     from streams.core.track import Entry
     from streams.engine.calls import Calls
+    from streams.engine.once import OnceCalls
     from streams.engine.telemetry import Telemetry
     from streams.job import Group, Work
     from streams.ports import Record, Services
@@ -60,7 +61,7 @@ class Runner:
         group: Group,
         codec: Codec,
         services: Services,
-        calls: Calls,
+        calls: Calls | OnceCalls,
         telemetry: Telemetry,
         draw: Callable[[], float],
         version: str,
@@ -71,7 +72,7 @@ class Runner:
         self._services = services
         self._works = {name.encode(): work for name, work in group.works.items()}
         self._bound = {id(work): calls.bind(work) for work in group.works.values()}
-        self._direct = {id(work) for work in group.works.values() if work.batch is None and on_loop(work)}
+        self._direct = {id(work) for work in group.works.values() if _is_direct(work)}
         self._telemetry = telemetry
         self._draw = draw
         self._version = version
@@ -254,7 +255,7 @@ class Runner:
     def _judged(self, call: Call, found: Any) -> Result:
         if isinstance(found, TransientError):
             self._telemetry.blocked(call.context.type, str(found))
-            return Blocked(TRANSIENT_WAIT)
+            return Blocked(TRANSIENT_WAIT if found.after is None else found.after)
         return self._raised(call, found) if isinstance(found, Exception) else self._returned(call, found)
 
     def _tell(self, calls: Sequence[Call], outcome: Any) -> None:
@@ -272,10 +273,18 @@ class Runner:
         return SUCCEEDED
 
     def _raised(self, call: Call, error: Exception) -> Result:
+        if isinstance(error, OutcomeUnknownError):
+            return self._not_known(call, error)
         if isinstance(error, call.work.retry.final):
             return self._final(call.entry, call.work, call.context.type, error, "final")
         failure = self._failure(call.entry, call.context.type, error, "exhausted")
         return Failed(call.work.retry, failure, draw=self._draw())
+
+    def _not_known(self, call: Call, error: OutcomeUnknownError) -> Failed:
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        final = error.final or isinstance(cause, call.work.retry.final)
+        failure = self._failure(call.entry, call.context.type, cause, "outcome-unknown")
+        return Failed(call.work.retry, failure, final=final, draw=self._draw())
 
     def _final(
         self, entry: Entry, work: Work | None, name: str, error: Exception, classification: Classification
@@ -300,6 +309,11 @@ class Runner:
             classification=classification,
             version=self._version,
         )
+
+
+def _is_direct(work: Work) -> bool:
+    """Whether nothing stands around the handler but its time-out."""
+    return work.batch is None and work.once is None and on_loop(work)
 
 
 def _type_of(record: Record) -> bytes | None:

@@ -47,7 +47,7 @@ class Tracker:
 
     def completed(self, entry: Entry, context: Context, result: Any) -> None:
         """The job is done."""
-        self._tell(entry, context.type, "completed", entry.attempts + 1, result=_json(result))
+        self._tell(entry, context.type, "completed", entry.attempts + 1, result=as_json(result))
 
     def moved(self, entry: Entry, failure: Failure, *, dead: bool) -> None:
         """The job failed and waits in a tier, or is given up."""
@@ -90,11 +90,11 @@ class Tracker:
         return Message(self._topic, step["job_id"].encode(), value)
 
 
-def _json(result: Any) -> str | None:
+def as_json(result: Any, *, ensure_ascii: bool = False) -> str | None:
     """The result as JSON text; the work is done, so what JSON cannot hold is kept as text rather than refused."""
     if result is None:
         return None
     try:
-        return json.dumps(result, ensure_ascii=False, default=str)
+        return json.dumps(result, ensure_ascii=ensure_ascii, default=str)
     except (TypeError, ValueError):
-        return json.dumps(str(result), ensure_ascii=False)
+        return json.dumps(str(result), ensure_ascii=ensure_ascii)
