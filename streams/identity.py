@@ -31,7 +31,7 @@ class Identity:
 
     def idempotency_key(self, group: str) -> str:
         """The same for every run of the record in this group, at most ``_LONGEST_KEY`` characters."""
-        key = f"{group}/{self.id}"
+        key = f"{group}/{self.tenant}/{self.id}"  # clients choose ids: another tenant's is another one
         return key if len(key) <= _LONGEST_KEY else f"{group[:100]}/{hashlib.sha256(key.encode()).hexdigest()}"
 
 
