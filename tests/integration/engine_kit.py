@@ -22,6 +22,8 @@ from streams.core.group import Limits
 from streams.engine.calls import Calls
 from streams.engine.engine import Engine, EngineOptions
 from streams.engine.family import Family
+from streams.engine.fence import Means
+from streams.engine.once import OnceCalls
 from streams.engine.outbox import Outbox
 from streams.engine.runner import Runner
 from streams.engine.telemetry import Telemetry
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from streams.job import Group
+    from streams.ports import EffectLedger
     from streams.settings import Settings
 
 
@@ -91,6 +94,7 @@ class Kit:
         self,
         instance: str | None = None,
         consumer_class: type[KafkaGroupConsumer] = KafkaGroupConsumer,
+        ledger: EffectLedger | None = None,
         **engine_options: Any,
     ) -> AsyncIterator[Engine]:
         """A running engine with its partitions taken over; stopped (drained) at the end."""
@@ -100,7 +104,8 @@ class Kit:
         outbox.start()
         telemetry = Telemetry(self.group.name, self.metrics, outbox, None, self.family.dlt)
         calls = Calls(1)
-        runner = Runner(self.group, self.codec, None, calls, telemetry, random.random, "test")
+        bound = calls if ledger is None else OnceCalls(calls, self._means(ledger))
+        runner = Runner(self.group, self.codec, None, bound, telemetry, random.random, "test")
         consumer = consumer_class(
             self.options,
             group=self.group.name,
@@ -131,6 +136,9 @@ class Kit:
             calls.close()
             await outbox.stop()
             await writer.stop()
+
+    def _means(self, ledger: EffectLedger) -> Means:
+        return Means(ledger=ledger, metrics=self.metrics, group=self.group.name, owner="test")
 
     @property
     def tier_topics(self) -> list[str]:
