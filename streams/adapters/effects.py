@@ -103,7 +103,11 @@ _FORGET = text("""
 
 
 class SqlEffects:
-    """The ``EffectLedger`` port; ``engine`` is shared with others."""
+    """The ``EffectLedger`` port.
+
+    Args:
+        engine: Best one of its own, without pings: each run waits for it, and handlers must not use it up.
+    """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")

@@ -45,7 +45,7 @@ from streams.job import Batch, TransientError, Work
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import URL, Connection
     from sqlalchemy.dialects.postgresql import Insert
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -94,13 +94,19 @@ _AWAY = {"08", "40", "53", "57", "58"}
 _BATCH = Batch(size=500, linger=0.02)
 
 
-def connect(url: str, *, pool_size: int = 10) -> AsyncEngine:
-    """The engine of ``postgresql+asyncpg://…``; it connects on first use, and again after the server was away."""
+def connect(url: str | URL, *, pool_size: int = 10, ping: bool = True) -> AsyncEngine:
+    """The engine of ``postgresql+asyncpg://…``; it connects on first use, and again after the server was away.
+
+    Args:
+        url: Of the database.
+        pool_size: Connections that are kept.
+        ping: Look whether a connection still lives before each use; without it, one use fails after a restart.
+    """
     return create_async_engine(
         url,
         pool_size=pool_size,
         pool_timeout=5,
-        pool_pre_ping=True,
+        pool_pre_ping=ping,
         connect_args={"timeout": 5, "command_timeout": 30, "server_settings": {"application_name": "keylane"}},
     )
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from streams.settings import Settings
 
 _FORGET_EVERY = 600.0  # seconds
+_LEDGER_CONNECTIONS = 4  # one for each kind of its statements
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ async def worker(
         calls = Calls(os.cpu_count() or 1)
         stack.callback(calls.close)
         adapted = [adapt(group) for group in chosen_groups(settings, found, names)]
-        effects = SqlEffects(found.sql)
+        effects = _effects(stack, found)
         engines = {
             group.name: await _engine(
                 stack, settings, found, group, services, _once(calls, effects, metrics, group), metrics
@@ -195,6 +196,12 @@ def _tracker(found: Connections, group: Group, outbox: Outbox) -> Tracker | None
     if not any(isinstance(work, Job) for work in group.works.values()):
         return None
     return Tracker(found.codec, outbox, JOB_STATUS, topic=STATUS_TOPIC, queue=group.name, worker=_process())
+
+
+def _effects(stack: contextlib.AsyncExitStack, found: Connections) -> SqlEffects:
+    engine = sql.connect(found.sql.url, pool_size=_LEDGER_CONNECTIONS, ping=False)
+    stack.push_async_callback(engine.dispose)
+    return SqlEffects(engine)
 
 
 def _once(calls: Calls, effects: SqlEffects, metrics: PrometheusMetrics, group: Group) -> OnceCalls:

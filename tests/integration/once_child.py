@@ -135,7 +135,7 @@ async def main(task: Task) -> None:
     kit = Kit(settings, group, MemoryRegistry())
     await kit.codec.encode(ORDER, ORDER.model(number=0))  # the one schema there is gets id 1
     await kit.publisher.start()
-    async with kit.engine(ledger=StoppingLedger(connect(task.database), stops)):
+    async with kit.engine(ledger=StoppingLedger(connect(task.database, ping=False), stops)):
         await asyncio.Event().wait()
 
 

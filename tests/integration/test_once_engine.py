@@ -76,7 +76,7 @@ async def test_effects_wait_while_postgresql_is_away_and_none_is_made_twice(
     port = ports.any_free()
     stack = Stack(tmp_path, parts=("postgres",), asked={"postgres": port})
     await stack.astart()
-    engine, effects = connect(postgres.url(port)), Effects()
+    engine, effects = connect(postgres.url(port), ping=False), Effects()
     await migrate(engine)
     kit = await prepared(settings, unique, create_topics, effects)
     async with kit.engine(ledger=SqlEffects(engine)):
