@@ -151,10 +151,14 @@ def deployment(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> 
         made.redis.close()
 
 
-def test_the_example_job_is_sound_and_has_its_topics(deployment: Deployment) -> None:
+def test_the_example_job_is_sound_has_its_topics_and_pays_once(deployment: Deployment) -> None:
     said = deployment.play(DOCS / "jobs.md")
     assert "7 contracts are sound" in said
     assert "all 33 topics stand as declared" in deployment.play(DOCS / "operations.md")
+    # The twin of the first job was published before the second one, whose account it shares.
+    paid = ["payments/acme/pay-7", "payments/acme/pay-8"]
+    until(lambda: deployment.redis.lrange("bank", 0, -1)[-1:] == paid[-1:])
+    assert deployment.redis.lrange("bank", 0, -1) == paid
 
 
 def test_the_job_of_the_readme_is_a_declaration(deployment: Deployment) -> None:
