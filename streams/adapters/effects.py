@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Column, Index, Integer, Sequence, Table, Text, text
 from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy.exc import DBAPIError
 
 from streams.adapters.sql import METADATA, away
 from streams.core.effects import Standing
+from streams.job import TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -154,10 +156,13 @@ class SqlEffects:
         # In one order in all processes, so that two of them never wait for each other.
         columns = zip(*sorted(rows, key=lambda row: row[:2]), strict=True)
         parameters = {f"p{number}": list(column) for number, column in enumerate(columns)}
-        with away():
-            async with self._engine.connect() as connection:
-                found = await connection.execute(statement, parameters)
-                return {(row.group_name, row.key): row for row in found}
+        try:
+            with away():
+                async with self._engine.connect() as connection:
+                    found = await connection.execute(statement, parameters)
+                    return {(row.group_name, row.key): row for row in found}
+        except DBAPIError as error:  # not away, but no record is at fault that the ledger is not as it should be
+            raise TransientError(f"the effect ledger refuses: {error.orig}") from error
 
 
 class _Together:
@@ -185,6 +190,8 @@ class _Together:
 
     async def _one(self) -> None:
         batch = self._taken()
+        if not batch:
+            return
         try:
             found = await self._send([row for row, _ in batch.values()])
         except Exception as error:  # noqa: BLE001 - whatever it was, each of those who wait is told

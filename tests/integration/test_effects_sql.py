@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from streams.adapters.effects import SqlEffects
 from streams.adapters.sql import connect, migrate
+from streams.job import TransientError
 from streams.ports import Claim, Intent
 
 if TYPE_CHECKING:
@@ -125,6 +126,29 @@ async def test_a_thousand_runs_at_once_share_statements_and_none_gets_anothers_a
     assert [standing.result for standing in found] == [str(n) for n in range(1000)]
     assert sum(sent) == 3000
     assert len(sent) <= 12
+
+
+async def test_a_run_that_was_cancelled_while_it_waited_for_the_ledger_holds_nobody_up(ledger, unique) -> None:
+    busy = asyncio.ensure_future(ledger.begin(intent(unique("k"))))
+    given_up = asyncio.ensure_future(ledger.begin(intent(unique("k"))))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    await asyncio.gather(given_up, return_exceptions=True)
+    assert (await busy).new
+    assert (await ledger.begin(intent(unique("k")))).new
+
+
+async def test_a_ledger_that_is_not_as_it_should_be_makes_keys_wait_and_no_dead_letters(database_url, unique) -> None:
+    name = unique("empty").replace("-", "_")
+    admin = connect(database_url)
+    async with admin.connect() as connection:
+        plain = await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await plain.execute(text(f"CREATE DATABASE {name}"))
+    bare = connect(database_url.rpartition("/")[0] + "/" + name)
+    with pytest.raises(TransientError, match="the effect ledger refuses"):
+        await SqlEffects(bare).begin(intent("k"))
+    await bare.dispose()
+    await admin.dispose()
 
 
 async def test_two_runs_of_one_key_begin_one_after_the_other(ledger, unique) -> None:
