@@ -22,7 +22,7 @@ from schemas.guard import Guard
 from schemas.shared import SharedCalls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from schemas.contract import Contract
     from schemas.registry import Registry
@@ -104,11 +104,15 @@ class Codec:
             SchemaRefusedError: The registry does not accept the contract's schema.
             RegistryUnavailableError: The registry cannot be reached.
         """
+        return await self.encode_fields(contract, model.model_dump())
+
+    async def encode_fields(self, contract: Contract, fields: Mapping[str, Any]) -> bytes:
+        """The same for fields that need no model to be right: the model's rules are the caller's to keep."""
         prefix, schema = self._writers.get(contract.name) or await self._writer(contract)
         stream = BytesIO()
         stream.write(prefix)
         try:
-            schemaless_writer(stream, schema, model.model_dump(), strict=True)
+            schemaless_writer(stream, schema, fields, strict=True)
         except (TypeError, OverflowError, struct.error) as error:
             raise ValueError(f"{contract.name}: does not fit its schema: {error}") from None
         value = stream.getvalue()

@@ -92,8 +92,8 @@ def row(status: Status) -> JobRow:
         topic=_text(status.topic),
         partition=status.partition,
         offset=status.offset,
-        created_at=status.time,
-        started_at=status.time if status.status == "processing" else None,
+        created_at=status.time if status.started is None else min(status.started, status.time),
+        started_at=status.time if status.status == "processing" else status.started,
         updated_at=status.time,
         finished_at=status.time if status.status in _FINISHED else None,
     )

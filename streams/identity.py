@@ -6,20 +6,20 @@ Invariant: the id is the same for every run of a record, wherever it has moved.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from streams.core import headers
-from streams.event import from_headers, tenant_of
+from streams.event import tenant_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from streams.ports import Record
 
 _LONGEST_KEY = 200  # characters; providers take 255 or 256
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """``type`` is None where no ``ce_type`` header names it: the value's schema does then."""
 
     id: str
@@ -37,22 +37,26 @@ class Identity:
 
 def identify(record: Record) -> Identity:
     """Read the headers; the origin stands for an id that is missing."""
-    attributes = from_headers(record.headers)
-    origin = _origin(record)
+    # One look at all headers, as there is one for each job told of; of a repeated one the last counts.
+    found = {name: value for name, value in record.headers if value is not None}
+    origin = _origin(record, found)
+    named, kind, replays = found.get("ce_id"), found.get("ce_type"), found.get(headers.REPLAYS)
     return Identity(
-        id=attributes.get("id") or "/".join(map(str, origin)),
-        type=attributes.get("type"),
+        id=named.decode(errors="replace") if named else "/".join(map(str, origin)),
+        type=None if kind is None else kind.decode(errors="replace"),
         tenant=tenant_of(record.key),
         key=None if record.key is None else record.key.decode(errors="replace"),
-        replays=headers.number(record.headers, headers.REPLAYS) or 0,
+        replays=0 if replays is None else headers.parse_number(replays) or 0,
         origin=origin,
     )
 
 
-def _origin(record: Record) -> tuple[str, int, int]:
-    topic = headers.text(record.headers, headers.ORIGIN_TOPIC)
-    partition = headers.number(record.headers, headers.ORIGIN_PARTITION)
-    offset = headers.number(record.headers, headers.ORIGIN_OFFSET)
-    if topic is None or partition is None or offset is None:
+def _origin(record: Record, found: Mapping[str, bytes]) -> tuple[str, int, int]:
+    topic = found.get(headers.ORIGIN_TOPIC)
+    if topic is None:
         return record.topic, record.partition, record.offset
-    return topic, partition, offset
+    partition = headers.parse_number(found.get(headers.ORIGIN_PARTITION))
+    offset = headers.parse_number(found.get(headers.ORIGIN_OFFSET))
+    if partition is None or offset is None:
+        return record.topic, record.partition, record.offset
+    return topic.decode(errors="replace"), partition, offset

@@ -78,6 +78,14 @@ class Publisher(Protocol):
     def send(self, message: Message) -> Awaitable[Awaitable[Position]]:
         """Queue in order; the inner awaitable ends with the acknowledgement (or raises as ``publish`` does)."""
 
+    async def publish_all(self, messages: Sequence[Message]) -> None:
+        """Write many, in order per partition, and wait for all acknowledgements.
+
+        Raises:
+            TransientError: Not all were acknowledged in time; each of them may or may not be stored.
+            RecordRefusedError: The broker will never take one of them; the others may or may not be stored.
+        """
+
 
 class OwnershipLostError(Exception):
     """The group gave our partitions to somebody else: what we hold of them is no longer ours to commit."""

@@ -28,6 +28,7 @@ class Status(PayloadModel):
         error: Why the attempt failed.
         stack: The stack trace of the failure.
         worker: Who ran it.
+        started: When the run began that this step ended, if it was over before its ``processing`` was written.
     """
 
     job_id: str = Field(min_length=1)
@@ -47,6 +48,7 @@ class Status(PayloadModel):
     error: str | None = None
     stack: str | None = None
     worker: str | None = None
+    started: Long | None = None
 
 
 CONTRACT = load(__file__, name="job.status", kind="internal", model=Status)

@@ -86,7 +86,7 @@ class Runner:
             return begun(self._run_many(run))
         entry = run[0]
         ready = self._ready(entry)
-        if type(ready) is Call and id(ready.work) in self._direct:
+        if type(ready) is Call and id(ready.work) in self._direct and not self._telemetry.full:
             return self._begin_call(ready)
         return begun(self._run_one(entry, ready))
 
@@ -223,6 +223,8 @@ class Runner:
         return [*first, *await self._run_batch(calls[middle:], _stopped(calls[:middle], first))]
 
     async def _attempt(self, work: Work, payload: Any, context: Any, calls: Sequence[Call]) -> Result:
+        if self._telemetry.tracking:
+            await self._telemetry.room()
         self._started(calls)
         return await self._outcome(calls, self._bound[id(work)](payload, context), time.monotonic())
 

@@ -13,7 +13,7 @@ import structlog
 
 from streams.core import headers
 from streams.core.commands import SUCCEEDED, DeadLetter
-from streams.core.headers import format_level
+from streams.core.headers import SOURCE, format_level
 from streams.deadletters.ledger import state_message
 from streams.engine.messages import finished_entry
 
@@ -41,6 +41,7 @@ _GAPS: dict[Reason, str] = {
     "beyond": "the log ends before the group's commit: the topic was made anew or cut off, so it is read from its "
     "start; see what the broker says of it, and whether all that was published is there",
 }
+_STATE_BYTES = 500  # of a dead letter's state, roughly
 
 
 @dataclass(slots=True)
@@ -70,6 +71,16 @@ class Telemetry:
         self.tracking = tracker is not None
         """Whether runs are to be told of with :meth:`started`."""
 
+    @property
+    def full(self) -> bool:
+        """Whether statuses wait to be stored faster than they are: no run begins before :meth:`room` returns."""
+        return self.tracking and self._outbox.full
+
+    async def room(self) -> None:
+        """Wait until there is room for what is told of a run."""
+        while self._outbox.full:
+            await self._outbox.flush()
+
     def started(self, entry: Entry, context: Context, payload: Any) -> None:
         """A run begins."""
         if self._tracker is not None:
@@ -98,9 +109,9 @@ class Telemetry:
 
     def completed(self, entry: Entry, context: Context, result: Any) -> None:
         """A record is done for good."""
-        entry_ref = finished_entry(entry.record, self._dlt)
+        entry_ref = None if entry.level is SOURCE else finished_entry(entry.record, self._dlt)
         if entry_ref is not None:
-            self._outbox.put(lambda: self._resolved(entry_ref, entry))
+            self._outbox.put(lambda: self._resolved(entry_ref, entry), _STATE_BYTES)
         if self._tracker is not None:
             self._tracker.completed(entry, context, result)
 

@@ -1,6 +1,7 @@
-"""Tells the history where each job stands: one ``job.status`` record per step, in order per job.
+"""Tells the history where each job stands: ``job.status`` records, in order per job.
 
-Invariant: the statuses of a job go into the outbox in the order of its life.
+A run that is over before its ``processing`` is written is told with one record: its last step, with the time it began.
+Invariant: the steps of a job go into the outbox in the order of its life.
 """
 
 from __future__ import annotations
@@ -19,6 +20,29 @@ if TYPE_CHECKING:
     from streams.core.track import Entry
     from streams.engine.outbox import Outbox
     from streams.ports import Context
+
+_MOST = 2**31 - 1  # of an Avro int; a stranger's headers may say more
+_ABSENT = dict.fromkeys(("payload", "result", "error", "stack", "started"))
+_BYTES = 1_000  # a step holds so much beside its texts
+
+
+class _Step:
+    """A step that is not written yet: ``more`` of it may come."""
+
+    __slots__ = ("attempt", "entry", "more", "name", "status", "time")
+
+    def __init__(self, entry: Entry, name: str, status: str, attempt: int, **more: Any) -> None:
+        self.entry = entry
+        self.name = name
+        self.status = status
+        self.attempt = attempt
+        self.time = _now()
+        self.more = more
+
+    def end(self, status: str, attempt: int, more: dict[str, Any]) -> None:
+        """The run is over: this is its last step now."""
+        self.more.update(more, started=self.time)
+        self.status, self.attempt, self.time = status, attempt, _now()
 
 
 class Tracker:
@@ -39,19 +63,23 @@ class Tracker:
         self._topic = topic
         self._queue = queue
         self._worker = worker
+        self._begun: dict[Entry, _Step] = {}  # in the outbox, not written yet
 
     def processing(self, entry: Entry, context: Context, payload: Any) -> None:
         """A run begins."""
         text = payload.model_dump_json() if entry.attempts == 0 else None
-        self._tell(entry, context.type, "processing", entry.attempts + 1, payload=text)
+        step = _Step(entry, context.type, "processing", entry.attempts + 1, payload=text)
+        self._begun[entry] = step
+        self._put(step, text or "")
 
     def completed(self, entry: Entry, context: Context, result: Any) -> None:
         """The job is done."""
-        self._tell(entry, context.type, "completed", entry.attempts + 1, result=as_json(result))
+        text = as_json(result)
+        self._ended(entry, context.type, "completed", entry.attempts + 1, result=text)
 
     def moved(self, entry: Entry, failure: Failure, *, dead: bool) -> None:
         """The job failed and waits in a tier, or is given up."""
-        self._tell(
+        self._ended(
             entry,
             failure.handler,
             "dead" if dead else "retrying",
@@ -60,34 +88,52 @@ class Tracker:
             stack=failure.stack[-8_192:] or None,
         )
 
-    def _tell(self, entry: Entry, name: str, status: str, attempt: int, **more: Any) -> None:
-        identity = identify(entry.record)
+    def _ended(self, entry: Entry, name: str, status: str, attempt: int, **texts: str | None) -> None:
+        begun = self._begun.pop(entry, None)
+        if begun is None:
+            self._put(_Step(entry, name, status, attempt, **texts), *texts.values())
+        else:
+            begun.end(status, attempt, texts)
+            self._outbox.weigh(sum(len(text) for text in texts.values() if text))
+
+    def _put(self, step: _Step, *texts: str | None) -> None:
+        self._outbox.put(lambda: self._message(step), _BYTES + sum(len(text) for text in texts if text))
+
+    async def _message(self, step: _Step) -> Message:
+        if self._begun.get(step.entry) is step:
+            del self._begun[step.entry]
+        fields = self._fields(step)
+        try:
+            value = await self._codec.encode_fields(self._contract, fields)
+        except ValueError:  # too long for a record: the step counts more than what was in it
+            fields |= {"payload": None, "result": None, "stack": None}
+            value = await self._codec.encode_fields(self._contract, fields)
+        return Message(self._topic, fields["job_id"].encode(), value)
+
+    def _fields(self, step: _Step) -> dict[str, Any]:
+        identity = identify(step.entry.record)
         topic, partition, offset = identity.origin
-        step = {
+        return {
             "job_id": identity.id,
-            "type": name,
+            "type": step.name,
             "queue": self._queue,
             "tenant": identity.tenant,
             "key": identity.key,
-            "status": status,
-            "attempt": attempt,
-            "replays": identity.replays,
-            "time": int(time.time() * 1000),
+            "status": step.status,
+            "attempt": min(step.attempt, _MOST),
+            "replays": min(identity.replays, _MOST),
+            "time": step.time,
             "topic": topic,
-            "partition": partition,
+            "partition": min(partition, _MOST),
             "offset": offset,
             "worker": self._worker,
-            **more,
+            **_ABSENT,
+            **step.more,
         }
-        self._outbox.put(lambda: self._message(step))
 
-    async def _message(self, step: dict[str, Any]) -> Message:
-        try:
-            value = await self._codec.encode(self._contract, self._contract.model(**step))
-        except ValueError:  # too long for a record: the step counts more than what was in it
-            bare = step | {"payload": None, "result": None, "stack": None}
-            value = await self._codec.encode(self._contract, self._contract.model(**bare))
-        return Message(self._topic, step["job_id"].encode(), value)
+
+def _now() -> int:
+    return int(time.time() * 1000)
 
 
 def as_json(result: Any, *, ensure_ascii: bool = False) -> str | None:

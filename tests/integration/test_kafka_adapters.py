@@ -84,6 +84,31 @@ async def test_records_sent_in_a_row_are_stored_in_that_order(
     assert [value for _, _, value in await everything(reader, topic)] == [b"%d" % n for n in range(500)]
 
 
+async def test_many_records_are_stored_in_order_where_the_same_records_one_by_one_would_be(
+    publisher: KafkaPublisher, reader: KafkaLogReader, topic: str
+) -> None:
+    keys = [f"key-{number % 7}".encode() for number in range(3_000)]
+    messages = [Message(topic, key, f"{n}-{'x' * 100}".encode()) for n, key in enumerate(keys)]
+    alone = {key: (await publisher.publish(Message(topic, key, b"alone"))).partition for key in set(keys)}
+
+    await publisher.publish_all(messages)
+
+    found = [record for record in await everything(reader, topic) if record[2] != b"alone"]
+    for partition in range(3):
+        expected = [message.value for message in messages if alone[message.key] == partition]
+        assert [value for number, _, value in found if number == partition] == expected
+
+
+async def test_many_records_with_one_too_large_are_refused_and_the_next_ones_are_stored(
+    publisher: KafkaPublisher, reader: KafkaLogReader, topic: str
+) -> None:
+    large = Message(topic, b"k", random.Random(1).randbytes(2_000_000))
+    with pytest.raises(RecordRefusedError):
+        await publisher.publish_all([Message(topic, b"k", b"small"), large])
+    await publisher.publish_all([Message(topic, b"k", b"next")])
+    assert (await everything(reader, topic))[-1][2] == b"next"
+
+
 async def test_a_record_larger_than_the_topic_allows_is_refused_and_the_next_one_is_stored(
     publisher: KafkaPublisher, unique: Callable[[str], str], create_topics: CreateTopics
 ) -> None:

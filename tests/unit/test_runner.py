@@ -32,9 +32,12 @@ class Quiet:
     """Telemetry that only counts what was completed."""
 
     tracking = True
+    full = False
 
     def __init__(self) -> None:
         self.completions: list[int] = []
+
+    async def room(self) -> None: ...
 
     def started(self, entry: Any, context: Any, payload: Any) -> None: ...
 
@@ -203,3 +206,28 @@ async def test_only_what_succeeded_is_completed() -> None:
     telemetry = Quiet()
     await run(runner({"x": Work(handler=handle)}, telemetry), entries(("a", "x:0"), ("b", "x:1"), ("c", "x:2")))
     assert telemetry.completions == [0, 2]
+
+
+async def test_no_run_begins_while_what_is_told_of_it_has_no_room() -> None:
+    class Full(Quiet):
+        full = True
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.stored = asyncio.Event()
+
+        async def room(self) -> None:
+            await self.stored.wait()
+
+    begun: list[int] = []
+
+    async def handle(number, ctx) -> None:
+        begun.append(number)
+
+    full = Full()
+    running = asyncio.create_task(run(runner({"a": Work(handler=handle)}, full), entries(("k", "a:1"))))
+    await asyncio.sleep(0)
+    assert begun == []
+    full.stored.set()
+    assert kinds(await running) == ["done"]
+    assert begun == [1]

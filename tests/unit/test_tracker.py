@@ -1,4 +1,4 @@
-"""What the history is told of a job's result, whatever a handler returns."""
+"""What the history is told of a job: which steps, in which order, and its result whatever a handler returns."""
 
 from __future__ import annotations
 
@@ -11,10 +11,30 @@ import pytest
 
 from schemas.job_status.model import CONTRACT, Status
 from streams.core.commit_map import CommitMap
+from streams.core.deadletter import Failure
 from streams.core.headers import SOURCE
 from streams.core.track import SHELF_SOURCE, Entry, Track
 from streams.engine.tracker import Tracker
+from streams.history import merged, row
+from tests.integration.engine_kit import Order
 from tests.simulation.broker import Rec
+
+CONTEXT = SimpleNamespace(type="x")
+FAILURE = Failure(
+    topic="jobs.q",
+    partition=0,
+    offset=7,
+    timestamp=0,
+    group="q",
+    handler="x",
+    attempts=1,
+    time=0,
+    exception="E",
+    message="boom",
+    stack="",
+    classification="exhausted",
+    version="1",
+)
 
 
 class Told:
@@ -22,15 +42,42 @@ class Told:
 
     def __init__(self) -> None:
         self.makes: list[Any] = []
+        self.size = 0
         self.statuses: list[Status] = []
 
-    def put(self, make: Any) -> None:
+    def put(self, make: Any, size: int) -> None:
         self.makes.append(make)
+        self.size += size
 
-    async def encode(self, contract: Any, model: Status) -> bytes:
-        del contract
-        self.statuses.append(model)
+    def weigh(self, size: int) -> None:
+        self.size += size
+
+    async def encode_fields(self, contract: Any, fields: dict[str, Any]) -> bytes:
+        assert set(fields) == {field["name"] for field in json.loads(contract.newest)["fields"]}
+        self.statuses.append(Status.model_validate(fields))
         return b""
+
+    async def write(self) -> list[str]:
+        """The next turn of the outbox; the statuses it wrote."""
+        makes, self.makes, self.statuses = self.makes, [], []
+        for make in makes:
+            assert (await make()).key == b"j-1"
+        return [status.status for status in self.statuses]
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def tracker(told: Told) -> Tracker:
+    return Tracker(told, told, CONTRACT, topic="job-status", queue="q", worker="w")
+
+
+def entry(*headers: tuple[str, bytes]) -> Entry:
+    record = Rec("jobs.q", 0, 7, 0, b"t/a", b"", (("ce_id", b"j-1"), *headers))
+    return Entry(Track(SHELF_SOURCE, 0, CommitMap()), 7, b"t/a", SOURCE, record)
 
 
 @pytest.mark.parametrize(
@@ -43,13 +90,68 @@ class Told:
         ({(1, 2): 3}, '"{(1, 2): 3}"'),
     ],
 )
-async def test_a_result_that_json_cannot_hold_is_kept_as_text(result, text) -> None:
-    told = Told()
-    tracker = Tracker(told, told, CONTRACT, topic="job-status", queue="q", worker="w")
-    record = Rec("jobs.q", 0, 7, 0, b"t/a", b"", (("ce_id", b"j-1"),))
-    entry = Entry(Track(SHELF_SOURCE, 0, CommitMap()), 7, b"t/a", SOURCE, record)
-    tracker.completed(entry, SimpleNamespace(type="x"), result)
-    message = await told.makes[0]()
-    assert message.key == b"j-1"
+async def test_a_result_that_json_cannot_hold_is_kept_as_text(told, tracker, result, text) -> None:
+    tracker.completed(entry(), CONTEXT, result)
+    await told.write()
     assert told.statuses[0].result == text
     assert text is None or json.loads(text) is not None
+
+
+async def test_a_run_over_before_it_was_told_of_is_one_record_and_the_same_row(told, tracker) -> None:
+    job = entry()
+    tracker.processing(job, CONTEXT, Order(number=1))
+    tracker.completed(job, CONTEXT, {"a": 1})
+    assert await told.write() == ["completed"]
+    (at_once,) = merged(map(row, told.statuses))
+
+    tracker.processing(job, CONTEXT, Order(number=1))
+    assert await told.write() == ["processing"]
+    begun = told.statuses
+    tracker.completed(job, CONTEXT, {"a": 1})
+    assert await told.write() == ["completed"]
+    (in_two,) = merged(map(row, begun + told.statuses))
+
+    assert told.statuses[0].started is None
+    times = ("created_at", "started_at", "updated_at", "finished_at")
+    assert all(getattr(at_once, name) is not None and getattr(in_two, name) is not None for name in times)
+    assert {**_facts(at_once), **dict.fromkeys(times)} == {**_facts(in_two), **dict.fromkeys(times)}
+    assert (at_once.attempt, at_once.payload) == (1, '{"number":1,"name":"x"}')
+
+
+async def test_a_failure_told_at_once_keeps_its_attempt_and_its_payload(told, tracker) -> None:
+    job = entry()
+    tracker.processing(job, CONTEXT, Order(number=1))
+    job.attempts = 1
+    tracker.moved(job, FAILURE, dead=False)
+    assert await told.write() == ["retrying"]
+    (status,) = told.statuses
+    assert (status.attempt, status.error, status.payload) == (1, "E: boom", '{"number":1,"name":"x"}')
+    assert status.started is not None
+
+
+async def test_runs_that_wait_in_place_are_told_of_in_order_with_their_attempts(told, tracker) -> None:
+    job = entry()
+    tracker.processing(job, CONTEXT, Order(number=1))
+    job.attempts = 1
+    tracker.processing(job, CONTEXT, Order(number=1))
+    tracker.completed(job, CONTEXT, None)
+    assert await told.write() == ["processing", "completed"]
+    assert [status.attempt for status in told.statuses] == [1, 2]
+
+
+async def test_numbers_in_a_strangers_headers_do_not_make_a_status_unreadable(told, tracker) -> None:
+    huge = str(10**17).encode()
+    names = ("kl-replays", "kl-origin-partition", "kl-origin-offset")
+    tracker.completed(entry(("kl-origin-topic", b"x"), *((name, huge) for name in names)), CONTEXT, None)
+    assert await told.write() == ["completed"]
+
+
+async def test_what_waits_to_be_written_is_weighed_with_its_texts(told, tracker) -> None:
+    job = entry()
+    tracker.processing(job, CONTEXT, Order(number=1, name="n" * 5_000))
+    tracker.completed(job, CONTEXT, "r" * 7_000)
+    assert 12_000 < told.size < 15_000
+
+
+def _facts(found: Any) -> dict[str, Any]:
+    return {name: getattr(found, name) for name in found.__slots__}

@@ -4,6 +4,7 @@
     await publisher.start()
     position = await publisher.publish(message)
     pending = await publisher.send(message)         # queued in order; position = await pending
+    await publisher.publish_all(messages)           # in order per partition, as whole batches
     await publisher.stop()
 
 Invariant: an acknowledged record is stored; a producer that gave up a batch is never used again, because its sequence
@@ -23,12 +24,13 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
+from streams.adapters.kafka.bulk import send_all
 from streams.adapters.kafka.producers import close, connected
 from streams.job import TransientError
 from streams.ports import Position, RecordRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Awaitable, Mapping, Sequence
 
     from aiokafka import AIOKafkaProducer
     from aiokafka.structs import RecordMetadata
@@ -101,6 +103,20 @@ class KafkaPublisher:
             self._stuck = self._stuck or not isinstance(error, _HARMLESS)
             raise _explained(error, message) from error
         return self._position(producer, stored, message)
+
+    async def publish_all(self, messages: Sequence[Message]) -> None:
+        """Write in order per partition and wait for all acknowledgements: a batch costs what a record costs alone.
+
+        Raises:
+            TransientError: Not all were acknowledged in time; each of them may or may not be stored.
+            RecordRefusedError: The broker will never take one of them; the others may or may not be stored.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                await send_all(await self._usable(), messages)
+        except (KafkaError, TimeoutError) as error:
+            self._stuck = True
+            raise _explained(error, messages[0]) from error
 
     def _position(
         self, producer: AIOKafkaProducer, stored: asyncio.Future[RecordMetadata], message: Message
