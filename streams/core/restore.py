@@ -6,17 +6,21 @@ wrote after it had lost the partition does not count at all.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from array import array
+from collections import defaultdict
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from streams.core import commit_map, headers
 from streams.core.commit_map import Fence
 from streams.core.headers import Level
 from streams.core.lanes import Lanes
-from streams.core.track import SHELF_SOURCE, Moved, Track, shelf_of
+from streams.core.scan import NO_ORIGIN, Scan, Way
+from streams.core.track import SHELF_SOURCE, Track, shelf_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +31,13 @@ class Shelf:
         committed: The committed offset, or the log's start where there is none (or it has expired).
         metadata: The text committed with it.
         end: The end offset when the scan began.
-        scanned: ``(offset, key, way)`` of the records from ``committed`` to ``end``, ascending; empty for the source.
+        scanned: The records from ``committed`` to ``end``; none of the source.
     """
 
     committed: int
     metadata: str = ""
     end: int = 0
-    scanned: Sequence[tuple[int, bytes | None, Moved]] = ()
+    scanned: Scan = field(default_factory=Scan)
 
 
 def restore(partition: int, tiers: tuple[float, ...], mover: str, shelves: Mapping[int, Shelf]) -> Lanes:
@@ -45,12 +49,11 @@ def restore(partition: int, tiers: tuple[float, ...], mover: str, shelves: Mappi
     lanes = Lanes(partition, tiers, mover, tracks)
     _pass_over_zombies(shelves, tracks)
     _drop_lower_copies(shelves, tracks)
-    for number, offset, key, moved in _unfinished(shelves, tracks):
-        level = moved.level or Level(0, 0, number)
+    for number, offset, key, way, _, _ in _unfinished(shelves, tracks):
         if number == headers.DLT:
-            _keep_dead(lanes, offset, key, moved)
-        elif moved.control is None:
-            lanes.outstanding.add(level, key)
+            _keep_dead(lanes, offset, key, way)
+        elif way.control is None:
+            lanes.outstanding.add(way.level or Level(0, 0, number), key)
     for number, track in tracks.items():
         if number != SHELF_SOURCE:
             track.fence = Fence(track.end, mover)
@@ -59,12 +62,12 @@ def restore(partition: int, tiers: tuple[float, ...], mover: str, shelves: Mappi
     return lanes
 
 
-def _keep_dead(lanes: Lanes, offset: int, key: bytes | None, moved: Moved) -> None:
-    level = moved.level or headers.dlt_level(0)
-    held = moved.hold and key is not None
+def _keep_dead(lanes: Lanes, offset: int, key: bytes | None, way: Way) -> None:
+    level = way.level or headers.dlt_level(0)
+    held = way.hold and key is not None
     if held:
         lanes.outstanding.add(level, key)
-    lanes.keep_dead(offset, key, level, hold=held, follower=moved.follower)
+    lanes.keep_dead(offset, key, level, hold=held, follower=way.follower)
 
 
 def _pass_over_zombies(shelves: Mapping[int, Shelf], tracks: Mapping[int, Track]) -> None:
@@ -72,8 +75,8 @@ def _pass_over_zombies(shelves: Mapping[int, Shelf], tracks: Mapping[int, Track]
         fence = tracks[number].fence
         if fence is None:
             continue
-        for offset, _, moved in shelf.scanned:
-            if offset >= fence.offset and moved.mover not in {None, fence.mover}:
+        for offset, _, way, _, _ in shelf.scanned:
+            if offset >= fence.offset and way.mover not in {None, fence.mover}:
                 tracks[number].mark_finished(offset)
 
 
@@ -83,30 +86,48 @@ def _drop_lower_copies(shelves: Mapping[int, Shelf], tracks: Mapping[int, Track]
     The place a copy came from is finished even where its origin is not told. First collect, then mark: a copy is
     evidence for where it came from even if a higher copy of it exists.
     """
+    finished: dict[int, array[int]] = defaultdict(lambda: array("q"))
+    for number, offset in _left_behind(shelves, tracks):
+        # Nearly all of them were committed long ago: only what is news is kept.
+        if number in tracks and not tracks[number].is_finished(offset):
+            finished[number].append(offset)
+    for number, offsets in finished.items():
+        for offset in sorted(offsets):  # ascending, so that each extends the last interval
+            tracks[number].mark_finished(offset)
+
+
+def _left_behind(shelves: Mapping[int, Shelf], tracks: Mapping[int, Track]) -> Iterator[tuple[int, int]]:
+    """The places that records were moved from, and those of lower copies."""
+    twice = _found_twice(shelves, tracks)
     highest: dict[int, tuple[Level, int, int]] = {}
-    finished: list[tuple[int, int]] = []
-    for number, offset, _, moved in _unfinished(shelves, tracks):
-        if moved.came_from is not None:
-            finished.append((shelf_of(moved.came_from.level), moved.came_from.offset))
-        if moved.origin is not None and moved.control is None:
-            finished.append((SHELF_SOURCE, moved.origin))
+    for number, offset, _, way, left_at, origin in _unfinished(shelves, tracks):
+        if way.left is not None:
+            yield shelf_of(way.left), left_at
+        if origin == NO_ORIGIN or way.control is not None:
+            continue
+        yield SHELF_SOURCE, origin
+        if origin in twice:
             # Of two copies at one level the first stands: the second was written by somebody who did not know of it.
-            copy = (moved.level or Level(0, 0, number), -offset, number)
-            before = highest.get(moved.origin)
-            highest[moved.origin] = copy if before is None else max(before, copy)
+            copy = (way.level or Level(0, 0, number), -offset, number)
+            before = highest.get(origin)
+            highest[origin] = copy if before is None else max(before, copy)
             if before is not None:
                 _, lower, where = min(before, copy)
-                finished.append((where, -lower))
-    for number, offset in finished:
-        if number in tracks:
-            tracks[number].mark_finished(offset)
+                yield where, -lower
+
+
+def _found_twice(shelves: Mapping[int, Shelf], tracks: Mapping[int, Track]) -> set[int]:
+    """The origins of more than one unfinished record."""
+    found = array("q", (origin for *_, way, _, origin in _unfinished(shelves, tracks) if way.control is None))
+    ascending = sorted(found)
+    return {origin for origin, following in pairwise(ascending) if origin == following} - {NO_ORIGIN}
 
 
 def _unfinished(
     shelves: Mapping[int, Shelf], tracks: Mapping[int, Track]
-) -> Iterator[tuple[int, int, bytes | None, Moved]]:
+) -> Iterator[tuple[int, int, bytes | None, Way, int, int]]:
     for number, shelf in shelves.items():
         track = tracks[number]
-        for offset, key, moved in shelf.scanned:
+        for offset, key, way, left_at, origin in shelf.scanned:
             if not track.is_finished(offset):
-                yield number, offset, key, moved
+                yield number, offset, key, way, left_at, origin

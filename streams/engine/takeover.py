@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from streams.core.gaps import begin
 from streams.core.restore import Shelf
-from streams.core.track import SHELF_SOURCE, Moved, parse_moved
+from streams.core.scan import Scan
+from streams.core.track import SHELF_SOURCE
 from streams.ports import TopicPartition
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from streams.core.gaps import Begin, Gap
     from streams.engine.family import Family
     from streams.ports import Commits, Committed, LogReader
-
-    Scanned = list[tuple[int, bytes | None, Moved]]
 
 
 class Found(NamedTuple):
@@ -66,8 +65,8 @@ def _worked(
 
 async def _scan(
     family: Family, reader: LogReader, begins: Mapping[TopicPartition, Begin], ends: Mapping[TopicPartition, int]
-) -> dict[TopicPartition, Scanned]:
-    found: dict[TopicPartition, Scanned] = {place: [] for place in begins}
+) -> dict[TopicPartition, Scan]:
+    found = {place: Scan() for place in begins}
     wanted = {
         place: at.offset
         for place, at in begins.items()
@@ -76,6 +75,5 @@ async def _scan(
     if wanted:
         async for records in reader.read(wanted, {place: ends[place] for place in wanted}):
             for record in records:
-                place = TopicPartition(record.topic, record.partition)
-                found[place].append((record.offset, record.key, parse_moved(record.headers)))
+                found[TopicPartition(record.topic, record.partition)].add(record.offset, record.key, record.headers)
     return found

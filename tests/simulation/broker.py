@@ -7,6 +7,7 @@ from typing import NamedTuple
 from streams.core import headers
 from streams.core.headers import Level, Place, format_level, format_place
 from streams.core.restore import Shelf
+from streams.core.scan import Scan
 from streams.core.track import SHELF_SOURCE, parse_moved
 
 
@@ -47,7 +48,10 @@ class Broker:
         offset, text = self.commits.get((partition, shelf), (0, ""))
         end = self.ends[partition, shelf]
         records = [] if shelf == SHELF_SOURCE else self.read(partition, shelf, offset, 10**9)
-        return Shelf(offset, text, end, [(r.offset, r.key, parse_moved(r.headers)) for r in records])
+        scan = Scan()
+        for record in records:
+            scan.add(record.offset, record.key, record.headers)
+        return Shelf(offset, text, end, scan)
 
     def open_dead_letters(self, partition: int) -> list[Rec]:
         """Dead ones (no followers) an operator has not acted on; of a held key only the first."""
