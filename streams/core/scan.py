@@ -1,6 +1,6 @@
 """What a restore scan keeps of each record: offset, key and way, in columns, since a tier may hold millions.
 
-Invariant: a record costs some forty bytes; equal keys and equal ways are one object.
+Invariant: a record costs some fifty bytes; equal keys and equal ways are one object.
 """
 
 from __future__ import annotations
@@ -31,6 +31,16 @@ class Way(NamedTuple):
     control: str | None
 
 
+class Waiting(NamedTuple):
+    """A record that waits in a tier or behind a dead letter; ``due`` in seconds since the epoch."""
+
+    offset: int
+    key: bytes | None
+    way: Way
+    due: float
+    attempts: int
+
+
 class Scan:
     """The records of one topic's partition, ascending, as ``(offset, key, way, left at, origin)``.
 
@@ -38,12 +48,24 @@ class Scan:
     ``NO_ORIGIN``.
     """
 
-    __slots__ = ("_keys", "_known_keys", "_known_ways", "_left_at", "_offsets", "_origins", "_ways")
+    __slots__ = (
+        "_attempts",
+        "_dues",
+        "_keys",
+        "_known_keys",
+        "_known_ways",
+        "_left_at",
+        "_offsets",
+        "_origins",
+        "_ways",
+    )
 
     def __init__(self) -> None:
         self._offsets = array("q")
         self._left_at = array("q")
         self._origins = array("q")
+        self._dues = array("q")
+        self._attempts = array("q")
         self._keys: list[bytes | None] = []
         self._ways: list[Way] = []
         self._known_keys: dict[bytes | None, bytes | None] = {}
@@ -54,6 +76,13 @@ class Scan:
 
     def __iter__(self) -> Iterator[tuple[int, bytes | None, Way, int, int]]:
         return zip(self._offsets, self._keys, self._ways, self._left_at, self._origins, strict=True)
+
+    def waiting(self) -> Iterator[Waiting]:
+        """The same records, with when they are due and how often they have run."""
+        for offset, key, way, due, attempts in zip(
+            self._offsets, self._keys, self._ways, self._dues, self._attempts, strict=True
+        ):
+            yield Waiting(offset, key, way, due / 1000, attempts)
 
     def add(self, offset: int, key: bytes | None, record_headers: Sequence[tuple[str, bytes]]) -> None:
         """Note a record; what a stranger left out or misspelt in the headers is absent."""
@@ -72,6 +101,8 @@ class Scan:
         self._offsets.append(offset)
         self._left_at.append(left_at or 0)
         self._origins.append(NO_ORIGIN if origin is None else origin)
+        self._dues.append(headers.parse_number(found.get(headers.DUE)) or 0)
+        self._attempts.append(headers.parse_number(found.get(headers.ATTEMPTS)) or 0)
         self._keys.append(self._known_keys.setdefault(key, key))
         self._ways.append(self._known_ways.get(raw) or self._way(raw))
 

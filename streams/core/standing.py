@@ -137,11 +137,11 @@ def at_levels(lanes: Lanes, shelves: Mapping[int, Shelf], key: bytes) -> tuple[A
     """
     found: dict[Level, AtLevel] = {}
     for shelf, read in shelves.items():
-        for offset, of, moved in read.scanned:
-            if of != key or moved.control is not None or lanes.tracks[shelf].is_finished(offset):
+        for offset, of, way, due, attempts in read.scanned.waiting():
+            if of != key or way.control is not None or lanes.tracks[shelf].is_finished(offset):
                 continue
-            level = moved.level or (headers.dlt_level(0) if shelf == headers.DLT else Level(0, 0, shelf))
-            first = found.get(level) or AtLevel(level, shelf, offset, moved.due, moved.attempts, 0)
+            level = way.level or (headers.dlt_level(0) if shelf == headers.DLT else Level(0, 0, shelf))
+            first = found.get(level) or AtLevel(level, shelf, offset, due, attempts, 0)
             found[level] = AtLevel(level, shelf, first.offset, first.due, first.attempts, first.records + 1)
     return tuple(found[level] for level in sorted(found, reverse=True))
 

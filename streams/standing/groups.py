@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from streams.core.gaps import Gap
     from streams.core.lanes import Lanes
     from streams.core.restore import Shelf
-    from streams.core.track import Moved
+    from streams.core.scan import Waiting
     from streams.engine.family import Family
     from streams.ports import Commits, LogReader, Record
 
@@ -107,7 +107,7 @@ async def standing(family: Family, commits: Commits, reader: LogReader, now: flo
     waiting = [one for p in partitions for one in _waiting(shelves[p], lanes[p])]
     lags = {p: _lag(shelves[p][SHELF_SOURCE], lanes[p]) for p in partitions}
     published = await _published(family, reader, shelves, lags, lanes)
-    due = [moved.due for _, moved in waiting]
+    due = [one.due for _, one in waiting]
     return GroupStanding(
         family.group,
         family.topics[SHELF_SOURCE],
@@ -124,13 +124,13 @@ async def standing(family: Family, commits: Commits, reader: LogReader, now: flo
 _NO_TIERS = {SHELF_SOURCE, headers.DLT}
 
 
-def _waiting(shelves: Mapping[int, Shelf], lanes: Lanes) -> Iterator[tuple[int, Moved]]:
+def _waiting(shelves: Mapping[int, Shelf], lanes: Lanes) -> Iterator[tuple[int, Waiting]]:
     """The records that wait in tiers, with their tier."""
     for shelf, read in shelves.items():
         if shelf not in _NO_TIERS:
-            for offset, _, moved in read.scanned:
-                if moved.control is None and not lanes.tracks[shelf].is_finished(offset):
-                    yield shelf, moved
+            for waiting in read.scanned.waiting():
+                if waiting.way.control is None and not lanes.tracks[shelf].is_finished(waiting.offset):
+                    yield shelf, waiting
 
 
 def _lag(source: Shelf, lanes: Lanes) -> int:

@@ -88,7 +88,8 @@ async def _take_over(settings: Settings, group: Group) -> tuple[Core, float, flo
     await assigned.wait()
     core = Core(group.tiers, Limits(concurrency=1))
     wall, cpu = time.monotonic(), time.process_time()
-    for partition, shelves in (await read_shelves(family, range(_PARTITIONS), consumer, KafkaLogReader(kafka))).items():
+    found = await read_shelves(family, range(_PARTITIONS), consumer, KafkaLogReader(kafka))
+    for partition, shelves in found.shelves.items():
         core.assigned(partition, shelves, "bench")
     spent = time.monotonic() - wall, time.process_time() - cpu
     await consumer.stop()
