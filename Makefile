@@ -3,6 +3,9 @@
 PYTHON ?= python3
 ONCE ?=
 UPGRADE ?=
+ONLY ?=
+ROUNDS ?= 3
+COUNT ?= 300000
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +17,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install broker run test lint format up down reset lock pin clean
+.PHONY: help install broker run test bench lint format up down reset lock pin clean
 
 help: ## Show this list
 	@$(PYTHON) -c 'import re; [print(f"make {n:8} {t}") for n, t in re.findall(r"^([a-z]+):.*?## (.*)", open("Makefile").read(), re.M)]'
@@ -36,6 +39,9 @@ run: broker ## Run the whole system on a sample load, with its proof; ONCE=1 end
 
 test: lint broker ## Run every check and every test
 	@$(BIN)/pytest
+
+bench: broker ## Measure keylane beside its peers and write docs/benchmarks.md; ONLY=noop,skew ROUNDS=3 COUNT=300000
+	@$(BIN)/python -m tests.bench --rounds $(ROUNDS) --count $(COUNT) $(if $(ONLY),--only $(ONLY))
 
 lint: $(STAMP) ## Check style, types, import rules and contracts
 	$(BIN)/ruff check .
@@ -63,6 +69,7 @@ lock: $(STAMP) ## Write requirements/*.lock from pyproject.toml; UPGRADE=1 takes
 	$(COMPILE) pyproject.toml --extra postgres --extra otel --output-file requirements/runtime.lock
 	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' | \
 	  $(COMPILE) - --output-file requirements/build.lock
+	$(COMPILE) requirements/bench.in --output-file requirements/bench.lock
 
 pin: $(STAMP) ## Resolve the broker's jars again and write their digests
 	$(BIN)/python -m streams.dev.jars pin

@@ -39,12 +39,14 @@ def family_topics(topic: str, group: str, tiers: int = 3) -> list[str]:
 
 def make_topics(servers: str, names: Iterable[str], partitions: int = 8) -> None:
     """Create topics and return when they exist."""
-    asyncio.run(_make(servers, list(names), partitions))
+    if wanted := list(names):
+        asyncio.run(_make(servers, wanted, partitions))
 
 
 def drop_topics(servers: str, names: Iterable[str]) -> None:
     """Delete topics that a run has left."""
-    asyncio.run(_drop(servers, list(names)))
+    if wanted := list(names):
+        asyncio.run(_drop(servers, wanted))
 
 
 @contextlib.asynccontextmanager

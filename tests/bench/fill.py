@@ -35,7 +35,6 @@ _BATCHES = 20  # under way at once per process
 class Filling:
     """``count`` records over ``keys`` keys; ``hot`` is the share of key 0, ``headers`` CloudEvents ones or none."""
 
-    topic: str
     count: int
     partitions: int = 8
     keys: int = 10_000
@@ -81,9 +80,9 @@ def partition_of(number: int, partitions: int) -> int:
     return int(murmur2(key(number)) & 0x7FFFFFFF) % partitions
 
 
-def fill(servers: str, filling: Filling, processes: int = 2) -> None:
+def fill(servers: str, topic: str, filling: Filling, processes: int = 2) -> None:
     """Write all records and wait for their acknowledgements."""
-    shares = [(servers, filling, range(n, filling.partitions, processes)) for n in range(processes)]
+    shares = [(servers, topic, filling, range(n, filling.partitions, processes)) for n in range(processes)]
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         list(pool.map(_fill_share, shares))
 
@@ -97,11 +96,11 @@ def draws(filling: Filling) -> Iterator[tuple[int, int]]:
         sequences[number] += 1
 
 
-def _fill_share(share: tuple[str, Filling, range]) -> None:
+def _fill_share(share: tuple[str, str, Filling, range]) -> None:
     uvloop.run(_fill(*share))
 
 
-async def _fill(servers: str, filling: Filling, partitions: range) -> None:
+async def _fill(servers: str, topic: str, filling: Filling, partitions: range) -> None:
     async with AIOKafkaProducer(bootstrap_servers=servers) as producer:
         batches: dict[int, Any] = {p: producer.create_batch() for p in partitions}
         under_way: set[asyncio.Future[Any]] = set()
@@ -112,14 +111,14 @@ async def _fill(servers: str, filling: Filling, partitions: range) -> None:
                 continue
             record = _record(filling, number, sequence)
             if batches[place].append(**record) is None:
-                under_way.add(await producer.send_batch(batches[place], filling.topic, partition=place))
+                under_way.add(await producer.send_batch(batches[place], topic, partition=place))
                 batches[place] = producer.create_batch()
                 batches[place].append(**record)
                 if len(under_way) >= _BATCHES:
                     _, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
         for place, batch in batches.items():
             if batch.record_count():
-                under_way.add(await producer.send_batch(batch, filling.topic, partition=place))
+                under_way.add(await producer.send_batch(batch, topic, partition=place))
         await asyncio.gather(*under_way)
 
 

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 _POINTS = 200  # of a curve
 
@@ -18,46 +18,62 @@ class Meter:
     """Counts up to ``count`` records and then calls ``done``.
 
     Args:
-        latencies: Whether to keep, per record, its key and the seconds from publication to the handler.
+        aside: Entities whose records are not counted, since another part of the load is what is measured.
     """
 
-    def __init__(self, count: int, done: Callable[[], None], *, latencies: bool = False) -> None:
+    def __init__(self, count: int, done: Callable[[], None], *, aside: Collection[str] = ()) -> None:
         self.count = 0
         self.disordered = 0
         self._done = done
         self._total = count
         self._step = max(1, count // _POINTS)
-        self._mark = self._step
+        self._mark = 1
+        self._first: dict[str, int] = {}
         self._last: dict[str, int] = {}
-        self._curve: list[tuple[float, int]] = []
-        self._latencies: list[tuple[str, float]] | None = [] if latencies else None
+        self._curve: list[tuple[float, float, int]] = []
+        self._aside = frozenset(aside)
+        self._latencies: list[float] = []
 
-    def saw(self, entity: str, sequence: int, sent_us: int = 0) -> None:
+    def began(self, entity: str, sent_us: int) -> None:
+        """A handler takes up a record that was published at ``sent_us``; only called where latencies are asked for."""
+        if entity not in self._aside:
+            self._latencies.append(time.time() - sent_us / 1e6)
+
+    def saw(self, entity: str, sequence: int) -> None:
         """A handler did a record; sequences count from 0 within their key."""
-        last = self._last.get(entity, -1)
-        if sequence != last + 1:
-            self.disordered += 1
-        if sequence > last:
-            self._last[entity] = sequence
+        if entity in self._aside:
+            return
+        last = self._last.get(entity)
+        if last is None:
+            self._first[entity] = self._last[entity] = sequence
+        else:
+            if sequence != last + 1:
+                self.disordered += 1
+            if sequence > last:
+                self._last[entity] = sequence
         self.count += 1
-        if self._latencies is not None:
-            self._latencies.append((entity, time.time() - sent_us / 1e6))
         if self.count >= self._mark:
             self._note()
 
     def _note(self) -> None:
-        self._curve.append((time.monotonic(), self.count))
+        self._curve.append(self._point())
         self._mark = self.count + self._step
         if self.count >= self._total:
             self._mark = self.count + self._total
             self._done()
 
+    def _point(self) -> tuple[float, float, int]:
+        return time.monotonic(), time.process_time(), self.count
+
     def report(self) -> dict[str, Any]:
-        """What was counted: ``keys`` are sequences seen by key, ``curve`` the count over monotonic time."""
+        """What was counted.
+
+        ``keys`` are the first and the highest sequence by key, ``curve`` is the count over monotonic and CPU time.
+        """
         return {
             "count": self.count,
             "disordered": self.disordered,
-            "keys": self._last,
-            "curve": [*self._curve, (time.monotonic(), self.count)],
-            "latencies": self._latencies or [],
+            "keys": {key: (self._first[key], last) for key, last in self._last.items()},
+            "curve": [*self._curve, self._point()],
+            "latencies": self._latencies,
         }

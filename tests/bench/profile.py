@@ -63,7 +63,7 @@ def main() -> None:
         address = str(settings.kafka_bootstrap_servers)
         topic = f"profile-{uuid.uuid4().hex[:6]}"
         make_topics(address, [topic, STATUS_TOPIC])
-        fill(address, Filling(topic=topic, count=options.count, headers=options.headers))
+        fill(address, topic, Filling(count=options.count, headers=options.headers))
         for _ in range(2):
             task, started = _task(options, address, topic), time.process_time()
             line = _run(task).line

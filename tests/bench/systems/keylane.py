@@ -13,6 +13,7 @@ from schemas.codec import Codec
 from schemas.contract import Contract
 from schemas.fields import Instant, PayloadModel
 from schemas.job_status.model import CONTRACT as JOB_STATUS
+from streams.adapters import logs
 from streams.adapters.kafka.batches import KafkaBatchWriter
 from streams.adapters.kafka.group import KafkaGroupConsumer
 from streams.adapters.kafka.options import client_options
@@ -117,18 +118,28 @@ def group_of(task: Task, handler: Any, policy: RetryPolicy | None = None) -> Gro
     )
 
 
-def handler_of(work: Work) -> Callable[[Any, Any], Any]:
-    """The no-op or waiting handler, as a user would write it."""
+def handler_of(task: Task, work: Work) -> Callable[[Any, Any], Any]:
+    """The handler as a user would write it: a no-op, or one that waits, is timed or fails for the keys set aside."""
     meter, wait = work.meter, work.wait
 
     async def noop(payload: Placed, ctx: Any) -> None:
-        meter.saw(payload.order_id, payload.sequence, payload.sent_us)
+        meter.saw(payload.order_id, payload.sequence)
 
-    async def waiting(payload: Placed, ctx: Any) -> None:
-        await asyncio.sleep(wait)
-        meter.saw(payload.order_id, payload.sequence, payload.sent_us)
+    async def full(payload: Placed, ctx: Any) -> None:
+        if task.latencies:
+            meter.began(payload.order_id, payload.sent_us)
+        if wait:
+            await asyncio.sleep(wait)
+        if failing and payload.order_id in work.aside:
+            raise OrderError
+        meter.saw(payload.order_id, payload.sequence)
 
-    return waiting if wait else noop
+    failing = bool(task.options.get("failing"))
+    return full if task.latencies or wait or failing else noop
+
+
+class OrderError(Exception):
+    """What a failing handler raises."""
 
 
 def batch_handler_of(work: Work) -> Callable[[Any, Any], Any]:
@@ -139,7 +150,7 @@ def batch_handler_of(work: Work) -> Callable[[Any, Any], Any]:
         if wait:
             await asyncio.sleep(wait)
         for payload in payloads:
-            meter.saw(payload.order_id, payload.sequence, payload.sent_us)
+            meter.saw(payload.order_id, payload.sequence)
 
     return batch
 
@@ -207,10 +218,11 @@ async def _wired(
 
 async def program(task: Task, work: Work) -> None:
     """Run the engine until the meter is full."""
-    handler = batch_handler_of(work) if task.batch else handler_of(work)
+    handler = batch_handler_of(work) if task.batch else handler_of(task, work)
     async with running(task, group_of(task, handler)):
         await work.done.wait()
 
 
 if __name__ == "__main__":
+    logs.configure("info")
     main(program, uvloop.run)

@@ -1,0 +1,160 @@
+"""Starts a system's processes with a task each, follows their counts, and ends them when the work is done.
+
+Invariant: when a run returns or raises, its processes have ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from tests.bench.result import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tests.bench.task import Task
+
+ROOT = Path(__file__).parents[2]
+_BEGIN = 60.0  # seconds until the first record
+_STALL = 15.0  # seconds without another record until a run is taken to be over
+_END = 30.0  # seconds a process may take to drain and report
+_LOOK = 0.05  # seconds between two looks at the memory
+
+
+class RunError(Exception):
+    """A system did not do its work; the message has the end of its log."""
+
+
+class Running:
+    """The processes of one run.
+
+    Args:
+        command: The interpreter and its arguments, without the task.
+        task: The same for all of them; each reads until all have done ``count`` together.
+    """
+
+    def __init__(self, command: Sequence[str | Path], task: Task, processes: int, folder: Path) -> None:
+        self.peak = 0
+        self._total = task.count
+        self._folder = folder
+        self._counts = dict.fromkeys(range(processes), 0)
+        self._results = [folder / f"{number}.json" for number in range(processes)]
+        self._children = [
+            self._start(command, replace(task, result=str(result)), result.with_suffix(".log"))
+            for result in self._results
+        ]
+        self._looks = [psutil.Process(child.pid) for child in self._children]
+
+    def _start(self, command: Sequence[str | Path], task: Task, log: Path) -> subprocess.Popen[bytes]:
+        with log.open("wb") as file:
+            return subprocess.Popen(
+                [*command, task.text()],
+                cwd=ROOT,
+                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+            )
+
+    def follow(self, *, seconds: float | None = None) -> None:
+        """Return when all is counted, nothing more comes, or the time is over."""
+        started = last = time.monotonic()
+        with selectors.DefaultSelector() as selector:
+            for number, child in enumerate(self._children):
+                assert child.stdout is not None
+                os.set_blocking(child.stdout.fileno(), False)
+                selector.register(child.stdout, selectors.EVENT_READ, number)
+            while selector.get_map() and sum(self._counts.values()) < self._total:
+                before = sum(self._counts.values())
+                for key, _ in selector.select(_LOOK):
+                    if not self._heard(key.data, os.read(key.fd, 65_536)):
+                        selector.unregister(key.fileobj)
+                self._weigh()
+                now = time.monotonic()
+                last = now if sum(self._counts.values()) > before else last
+                patience = _STALL if before else _BEGIN
+                if now > (last + patience if seconds is None else started + seconds):
+                    return
+
+    def _heard(self, number: int, data: bytes) -> bool:
+        counts = [int(word) for word in data.split(b"\n")[:-1] if word]
+        if counts:
+            self._counts[number] = counts[-1]
+        return bool(data)
+
+    def _weigh(self) -> None:
+        for process in self._looks:
+            try:
+                self.peak = max(self.peak, process.memory_info().rss)
+            except psutil.NoSuchProcess:  # it has done its work
+                continue
+
+    def end(self) -> list[dict[str, Any]]:
+        """Let them end, and read their reports.
+
+        Raises:
+            RunError: One of them failed.
+        """
+        for child in self._children:
+            assert child.stdin is not None
+            child.stdin.close()
+        for child in self._children:
+            child.wait(_END)
+        return [self._report(*pair) for pair in zip(self._children, self._results, strict=True)]
+
+    def _report(self, child: subprocess.Popen[bytes], result: Path) -> dict[str, Any]:
+        if child.returncode or not result.exists():
+            tail = result.with_suffix(".log").read_text(errors="replace")[-2_000:]
+            raise RunError(f"{child.args[:3]} ended with {child.returncode}:\n{tail}")  # type: ignore[index]
+        found: dict[str, Any] = json.loads(result.read_text())
+        return found
+
+    def kill(self) -> None:
+        """End whatever is left."""
+        for child in self._children:
+            if child.poll() is None:
+                child.kill()
+            child.wait()
+            for stream in (child.stdin, child.stdout):
+                assert stream is not None
+                stream.close()
+
+
+def run(
+    command: Sequence[str | Path],
+    task: Task,
+    *,
+    processes: int = 1,
+    seconds: float | None = None,
+    during: Callable[[], None] = lambda: None,
+) -> tuple[Result, int]:
+    """Run a system; gives what it did and the most memory one of its processes had.
+
+    Args:
+        command: As for ``Running``.
+        task: As for ``Running``.
+        processes: How many of them.
+        seconds: Ends the run whatever was done by then.
+        during: Called when the processes have started.
+
+    Raises:
+        RunError: It failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        running = Running(command, task, processes, Path(folder))
+        try:
+            during()
+            running.follow(seconds=seconds)
+            return Result.of(running.end()), running.peak
+        finally:
+            running.kill()

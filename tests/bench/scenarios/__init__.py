@@ -1,0 +1,1 @@
+"""One scenario per question; each gives a chapter of docs/benchmarks.md."""
