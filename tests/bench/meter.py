@@ -59,8 +59,9 @@ class Meter:
         self._curve.append(self._point())
         self._mark = self.count + self._step
         if self.count >= self._total:
-            self._mark = self.count + self._total
             self._done()
+        else:
+            self._mark = min(self._mark, self._total)
 
     def _point(self) -> tuple[float, float, int]:
         return time.monotonic(), time.process_time(), self.count
