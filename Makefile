@@ -6,6 +6,7 @@ UPGRADE ?=
 ONLY ?=
 ROUNDS ?= 3
 COUNT ?= 300000
+MINUTES ?= 15
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +18,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install broker run test bench lint format up down reset lock pin clean
+.PHONY: help install broker run test bench soak lint format up down reset lock pin clean
 
 help: ## Show this list
 	@$(PYTHON) -c 'import re; [print(f"make {n:8} {t}") for n, t in re.findall(r"^([a-z]+):.*?## (.*)", open("Makefile").read(), re.M)]'
@@ -42,6 +43,9 @@ test: lint broker ## Run every check and every test
 
 bench: broker ## Measure keylane beside its peers and write docs/benchmarks.md; ONLY=noop,skew ROUNDS=3 COUNT=300000
 	@$(BIN)/python -m tests.bench --rounds $(ROUNDS) --count $(COUNT) $(if $(ONLY),--only $(ONLY))
+
+soak: broker ## Watch a worker's memory under load and write docs/benchmarks.md; MINUTES=15
+	@$(BIN)/python -m tests.bench --soak $(MINUTES)
 
 lint: $(STAMP) ## Check style, types, import rules and contracts
 	$(BIN)/ruff check .

@@ -51,12 +51,17 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 
 
 def steady(curves: Sequence[Curve]) -> tuple[float, float]:
-    """Records per second while all processes were in their steady part, and CPU seconds per record then."""
+    """Records per second while all processes were in their steady part, and CPU seconds per record then.
+
+    Both are 0 where there were too few records to tell.
+    """
     active = [curve for curve in curves if curve[-1][2]]
     spans = [_span(curve) for curve in active]
     begin, end = max(begin for begin, _ in spans), min(end for _, end in spans)
     if begin >= end:  # the processes did not work at the same time: all there is to say is how long it took
         begin, end = min(begin for begin, _ in spans), max(end for _, end in spans)
+    if begin >= end:
+        return 0.0, 0.0
     done = sum(_at(curve, end, 2) - _at(curve, begin, 2) for curve in active)
     spent = sum(_at(curve, end, 1) - _at(curve, begin, 1) for curve in active)
     return done / (end - begin), spent / done

@@ -5,6 +5,7 @@ Invariant: when a run returns or raises, its processes have ended.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -13,7 +14,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from tests.bench.task import Task
 
 ROOT = Path(__file__).parents[2]
-_BEGIN = 60.0  # seconds until the first record
+_BEGIN = 120.0  # seconds until the first record
 _STALL = 15.0  # seconds without another record until a run is taken to be over
 _END = 30.0  # seconds a process may take to drain and report
 _LOOK = 0.05  # seconds between two looks at the memory
@@ -33,6 +34,18 @@ _LOOK = 0.05  # seconds between two looks at the memory
 
 class RunError(Exception):
     """A system did not do its work; the message has the end of its log."""
+
+
+class Run(NamedTuple):
+    """A run that has ended: what it did, and over monotonic time the bytes of memory of its largest process."""
+
+    result: Result
+    weights: list[tuple[float, int]]
+
+    @property
+    def peak(self) -> int:
+        """The most it had."""
+        return max(weight for _, weight in self.weights)
 
 
 class Running:
@@ -44,7 +57,7 @@ class Running:
     """
 
     def __init__(self, command: Sequence[str | Path], task: Task, processes: int, folder: Path) -> None:
-        self.peak = 0
+        self.weights: list[tuple[float, int]] = []
         self._total = task.count
         self._folder = folder
         self._counts = dict.fromkeys(range(processes), 0)
@@ -66,9 +79,9 @@ class Running:
                 stderr=file,
             )
 
-    def follow(self, *, seconds: float | None = None) -> None:
-        """Return when all is counted, nothing more comes, or the time is over."""
-        started = last = time.monotonic()
+    def follow(self, first: Callable[[], object], *, seconds: float | None = None) -> None:
+        """Return when all is counted, nothing more comes, or the time is over; ``first`` is called with the first."""
+        begun = last = time.monotonic()
         with selectors.DefaultSelector() as selector:
             for number, child in enumerate(self._children):
                 assert child.stdout is not None
@@ -81,9 +94,12 @@ class Running:
                         selector.unregister(key.fileobj)
                 self._weigh()
                 now = time.monotonic()
-                last = now if sum(self._counts.values()) > before else last
-                patience = _STALL if before else _BEGIN
-                if now > (last + patience if seconds is None else started + seconds):
+                if sum(self._counts.values()) > before:
+                    last = now
+                    if not before:
+                        begun = now
+                        first()
+                if now > (last + _BEGIN if not before else last + _STALL if seconds is None else begun + seconds):
                     return
 
     def _heard(self, number: int, data: bytes) -> bool:
@@ -93,11 +109,10 @@ class Running:
         return bool(data)
 
     def _weigh(self) -> None:
-        for process in self._looks:
-            try:
-                self.peak = max(self.peak, process.memory_info().rss)
-            except psutil.NoSuchProcess:  # it has done its work
-                continue
+        try:
+            self.weights.append((time.monotonic(), max(process.memory_info().rss for process in self._looks)))
+        except psutil.NoSuchProcess:  # one has done its work
+            return
 
     def end(self) -> list[dict[str, Any]]:
         """Let them end, and read their reports.
@@ -108,12 +123,12 @@ class Running:
         for child in self._children:
             assert child.stdin is not None
             child.stdin.close()
-        for child in self._children:
-            child.wait(_END)
         return [self._report(*pair) for pair in zip(self._children, self._results, strict=True)]
 
     def _report(self, child: subprocess.Popen[bytes], result: Path) -> dict[str, Any]:
-        if child.returncode or not result.exists():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_END)
+        if child.returncode != 0 or not result.exists():
             tail = result.with_suffix(".log").read_text(errors="replace")[-2_000:]
             raise RunError(f"{child.args[:3]} ended with {child.returncode}:\n{tail}")  # type: ignore[index]
         found: dict[str, Any] = json.loads(result.read_text())
@@ -136,16 +151,18 @@ def run(
     *,
     processes: int = 1,
     seconds: float | None = None,
-    during: Callable[[], None] = lambda: None,
-) -> tuple[Result, int]:
-    """Run a system; gives what it did and the most memory one of its processes had.
+    started: Callable[[], object] = lambda: None,
+    first: Callable[[], object] = lambda: None,
+) -> Run:
+    """Run a system.
 
     Args:
         command: As for ``Running``.
         task: As for ``Running``.
         processes: How many of them.
-        seconds: Ends the run whatever was done by then.
-        during: Called when the processes have started.
+        seconds: Ends the run so long after its first record, whatever was done by then.
+        started: Called when the processes have started.
+        first: Called when a first record was counted.
 
     Raises:
         RunError: It failed.
@@ -153,8 +170,8 @@ def run(
     with tempfile.TemporaryDirectory() as folder:
         running = Running(command, task, processes, Path(folder))
         try:
-            during()
-            running.follow(seconds=seconds)
-            return Result.of(running.end()), running.peak
+            started()
+            running.follow(first, seconds=seconds)
+            return Run(Result.of(running.end()), running.weights)
         finally:
             running.kill()

@@ -33,10 +33,11 @@ class Meter:
         self._curve: list[tuple[float, float, int]] = []
         self._aside = frozenset(aside)
         self._latencies: list[float] = []
+        self._begin = time.monotonic()
 
     def began(self, entity: str, sent_us: int) -> None:
-        """A handler takes up a record that was published at ``sent_us``; only called where latencies are asked for."""
-        if entity not in self._aside:
+        """A handler takes up a record that was published at ``sent_us``, or that is not to be timed (0)."""
+        if sent_us and entity not in self._aside:
             self._latencies.append(time.time() - sent_us / 1e6)
 
     def saw(self, entity: str, sequence: int) -> None:
@@ -77,4 +78,5 @@ class Meter:
             "keys": {key: (self._first[key], last) for key, last in self._last.items()},
             "curve": [*self._curve, self._point()],
             "latencies": self._latencies,
+            "begin": self._begin,
         }

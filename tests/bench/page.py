@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from tests.bench.result import Result
 
 DOCUMENT = Path("docs") / "benchmarks.md"
-BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +57,16 @@ class Chapter:
 
     title: str
     text: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    targets: Sequence[Target] = field(default=())
+    head: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    targets: Sequence[Target] = ()
+    failed: bool = False
 
     def lines(self) -> list[str]:
         """As Markdown."""
-        found = [f"### {self.title}", "", self.text, "", *table(self.head, self.rows), ""]
+        found = [f"### {self.title}", "", self.text, ""]
+        if self.rows:
+            found += [*table(self.head, self.rows), ""]
         if self.targets:
             found += [*table(TARGETS, [target.row for target in self.targets]), ""]
         return found
@@ -97,9 +99,12 @@ def _rate(found: Sequence[Result]) -> list[str]:
 
 
 def document(chapters: Sequence[Chapter], command: str) -> str:
-    """All chapters, with the machine, the date and the command before them."""
+    """All targets, then the chapters, under the machine, the date and the command."""
     when = datetime.now(tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
     lines = [f"`{command}` on {when}, {machine()}.", ""]
+    if len(chapters) > 1:
+        rows = [target.row for chapter in chapters for target in chapter.targets]
+        lines += ["### All targets", "", *table(TARGETS, rows), ""]
     for chapter in chapters:
         lines += chapter.lines()
     return "\n".join(lines)
@@ -115,14 +120,15 @@ def machine() -> str:
     return f"{cores} cores of {named}, {memory:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}"
 
 
-def write(results: str, path: Path = DOCUMENT) -> None:
-    """Put the results between the markers.
+def write(name: str, chapters: Sequence[Chapter], command: str, path: Path = DOCUMENT) -> None:
+    """Put the chapters between the markers of that name.
 
     Raises:
-        ValueError: The document has no markers.
+        ValueError: The document has no such markers.
     """
-    before, begin, rest = path.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{path} has no {BEGIN} followed by {END}")
-    path.write_text(f"{before}{BEGIN}\n\n{results}\n{END}{after}")
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, found, rest = path.read_text().partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"{path} has no {begin} followed by {end}")
+    path.write_text(f"{before}{begin}\n\n{document(chapters, command)}\n{end}{after}")

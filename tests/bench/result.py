@@ -24,6 +24,7 @@ class Result:
         disordered: Records that did not come right after the one before them in their key, in the same process.
         p50: Seconds from publication to the handler, where they were asked for; else 0.
         p99: The same.
+        first: Seconds from the start of the system to its first record.
     """
 
     rate: float
@@ -33,6 +34,7 @@ class Result:
     disordered: int
     p50: float = 0.0
     p99: float = 0.0
+    first: float = 0.0
 
     @classmethod
     def of(cls, reports: Sequence[dict[str, Any]]) -> Result:
@@ -54,6 +56,7 @@ class Result:
             disordered=sum(report["disordered"] for report in reports) + sum(map(bool, lowest.values())),
             p50=quantile(latencies, 0.5) if latencies else 0.0,
             p99=quantile(latencies, 0.99) if latencies else 0.0,
+            first=min(report["curve"][0][0] - report["begin"] for report in reports),
         )
 
     @property
@@ -66,7 +69,8 @@ class Result:
         """For people."""
         order = "order kept" if not self.disordered else f"{self.disordered:,} out of order"
         found = f"{self.rate:,.0f}/s, {self.cpu * 1e6:.2f} µs CPU per record, {self.count:,} handled, "
-        return f"{found}{self.count - self.distinct:+,} twice or missing, {order}"
+        timed = f", P50 {self.p50 * 1e3:.1f} ms, P99 {self.p99 * 1e3:.1f} ms" if self.p99 else ""
+        return f"{found}{self.count - self.distinct:+,} twice or missing, {order}{timed}"
 
 
 def _bounds(reports: Sequence[dict[str, Any]]) -> tuple[dict[str, int], dict[str, int]]:

@@ -53,8 +53,13 @@ def test_a_process_without_work_is_left_out() -> None:
     assert steady([curve(1_000, 0, 10), [(3.0, 0.1, 0)]])[0] == pytest.approx(1_000)
 
 
+def test_one_record_has_no_rate() -> None:
+    assert steady([[(1.0, 0.1, 1), (1.5, 0.2, 1)]]) == (0.0, 0.0)
+
+
 def report(keys: dict[str, tuple[int, int]], count: int) -> dict[str, object]:
-    return {"count": count, "disordered": 0, "keys": keys, "curve": curve(10, 0, 10), "latencies": []}
+    found = {"keys": keys, "curve": curve(10, 0, 10), "latencies": [], "begin": -1.0}
+    return {"count": count, "disordered": 0, **found}
 
 
 def test_a_key_that_moved_to_another_process_is_whole() -> None:
@@ -76,3 +81,7 @@ def test_a_key_whose_first_records_nobody_did_shows() -> None:
 def test_a_run_without_a_record_is_no_result() -> None:
     with pytest.raises(ValueError, match="no record"):
         Result.of([report({}, 0)])
+
+
+def test_the_start_is_the_time_to_the_first_record() -> None:
+    assert Result.of([report({"a": (0, 9)}, 10)]).first == 1.0
