@@ -61,10 +61,10 @@ def main() -> None:
             page.write("soak", [chapter], f"make soak MINUTES={options.soak:g}")
             return
         chapters = [_run(bench, name) for name in options.names]
-    if failed := [chapter.title for chapter in chapters if chapter.failed]:
-        sys.exit(f"did not finish: {', '.join(failed)}; the document was left alone")
     if not options.only:
         page.write("results", chapters, f"make bench ROUNDS={options.rounds} COUNT={options.count}")
+    if failed := [chapter.title for chapter in chapters if chapter.failed]:
+        sys.exit(f"did not finish: {', '.join(failed)}")
 
 
 def _run(bench: Bench, name: str) -> Chapter:

@@ -45,7 +45,7 @@ class Target:
         """As a row of a table."""
         spread = [f"{value:,.2f}" for value in (self.found.low, self.found.median, self.found.high)]
         sign = "≥" if self.at_least else "≤"
-        return [self.what, f"{sign} {self.bound:g}{self.unit}", *spread, "yes" if self.met else "**no**"]
+        return [self.what, f"{sign} {self.bound:.3g}{self.unit}", *spread, "yes" if self.met else "**no**"]
 
 
 TARGETS = ("what", "target", "min", "median", "max", "met")
