@@ -33,7 +33,7 @@ from streams.history import TOPIC as STATUS_TOPIC
 from streams.job import Batch, Group, Subscription
 from streams.settings import Settings
 from tests.bench.records import NAME, SCHEMA
-from tests.bench.task import main
+from tests.bench.task import main, pause
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -129,7 +129,7 @@ def handler_of(task: Task, work: Work) -> Callable[[Any, Any], Any]:
         if task.latencies:
             meter.began(payload.order_id, payload.sent_us)
         if wait:
-            await asyncio.sleep(wait)
+            await asyncio.sleep(pause(wait, payload.sequence))
         if failing and payload.order_id in work.aside:
             raise OrderError
         meter.saw(payload.order_id, payload.sequence)
