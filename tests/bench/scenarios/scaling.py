@@ -69,11 +69,11 @@ def _run_on(bench: Bench, system: System, topic: str, filling: Filling) -> objec
 def tracking(bench: Bench) -> Chapter:
     """The statuses of every job on and off."""
     off = System(label="tracking off")
-    on = System(label="tracking on: two statuses per record", task={"options": {"tracking": True}})
+    on = System(label="tracking on", task={"options": {"tracking": True}})
     found = bench.alternate([off, on], Filling(count=bench.count // 2, headers=True))
     return Chapter(
         title="Tracking",
-        text="With tracking, two statuses of every record are stored before its offset is committed.",
+        text="With tracking, what became of every record is stored before its offset is committed.",
         head=RATES,
         rows=rates(found),
         targets=[Target(what="tracking on to off", found=compared(found, on, off), bound=0.6)],
