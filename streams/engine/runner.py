@@ -135,7 +135,9 @@ class Runner:
                 stopped.add(entry.key)
         calls = [item for item in prepared.values() if type(item) is Call]
         results = dict(zip((call.entry for call in calls), await self._run_calls(calls), strict=True))
-        return [results[entry] if isinstance(item, Call) else item for entry, item in prepared.items()]
+        return _up_to_the_first_failure(
+            entries, [results[entry] if isinstance(item, Call) else item for entry, item in prepared.items()]
+        )
 
     # -- making ready ----------------------------------------------------------------------------------------------
 
@@ -339,6 +341,17 @@ def _stopped(calls: list[Call], results: list[Result]) -> set[bytes | None]:
     """The keys among them that go no further."""
     pairs = zip(calls, results, strict=False)  # the last ones may not have run yet
     return {call.entry.key for call, result in pairs if result is not SUCCEEDED} - {None}
+
+
+def _up_to_the_first_failure(entries: Sequence[Entry], results: Sequence[Result]) -> list[Result]:
+    """What was known of a record before its key's earlier one had failed is said when its turn comes."""
+    stopped: set[bytes] = set()
+    found: list[Result] = []
+    for entry, result in zip(entries, results, strict=True):
+        found.append(NOT_RUN if entry.key in stopped else result)
+        if found[-1] is not SUCCEEDED and entry.key is not None:
+            stopped.add(entry.key)
+    return found
 
 
 def _blocked(calls: Sequence[Call], result: Blocked) -> list[Result]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from schemas.errors import UndecodableError
 from streams.core.commands import NOT_RUN, SUCCEEDED, Blocked, Failed
 from streams.core.commit_map import CommitMap
 from streams.core.headers import SOURCE
@@ -25,6 +26,8 @@ class Plain:
 
     def reader(self, value: bytes) -> Any:
         name, _, number = value.decode().partition(":")
+        if number == "?":
+            raise UndecodableError("nothing")
         return SimpleNamespace(contract=SimpleNamespace(name=name), read=lambda _: int(number))
 
 
@@ -125,6 +128,18 @@ async def test_a_key_stops_at_its_failure_also_across_handlers() -> None:
     results = await run(runner(works), entries(("a", "y:1"), ("a", "y:2"), ("a", "x:3"), ("b", "x:4")))
     assert kinds(results) == ["Failed", "not run", "not run", "done"]
     assert ran == [1, 4]
+
+
+async def test_a_record_that_cannot_be_decoded_waits_behind_the_failed_one_of_its_key() -> None:
+    async def fails(numbers, contexts) -> None:
+        raise ValueError("no")
+
+    works = {"x": Work(handler=fails, batch=Batch(size=8))}
+    taken = runner(works, ignore_unknown=True)
+    results = await taken.run(entries(("a", "x:1"), ("a", "x:?"), ("b", "x:?"), ("b", "x:2")))
+    assert kinds(results) == ["Failed", "not run", "Failed", "not run"]
+    results = await taken.run(entries(("a", "x:1"), ("a", "unknown:2"), ("b", "unknown:3")))
+    assert kinds(results) == ["Failed", "not run", "done"]
 
 
 async def test_a_blocked_batch_makes_the_first_record_of_each_key_wait() -> None:
