@@ -43,13 +43,13 @@ class Lanes:
         self.source = self.tracks[SHELF_SOURCE]
         self.dlt = self.tracks[headers.DLT]
         self.lanes: dict[bytes, Lane] = {}
-        self.keyless: set[Lane] = set()
+        self.keyless: dict[Lane, None] = {}
         self.outstanding = Outstanding()
         self.held = HeldKeys()
         # Freed by an operator before our own write was acknowledged: dead letter's offset -> the operator's record,
         # whose offset is not committed until the dead letter is known, or a crash would forget it.
         self.freed_early: dict[int, Entry] = {}
-        self.gated: set[Lane] = set()
+        self.gated: dict[Lane, None] = {}
         self.stopped = True
         self.fresh = True  # no commit of ours was acknowledged yet
         self.fenced = 0  # records of a zombie that were passed over
@@ -127,7 +127,7 @@ class Lanes:
     def _new_lane(self, key: bytes | None) -> Lane:
         lane = Lane(self, key)
         if key is None:  # no key, no order: a lane of its own
-            self.keyless.add(lane)
+            self.keyless[lane] = None
         else:
             self.lanes[key] = lane
         return lane
@@ -215,7 +215,7 @@ class Lanes:
                 lane.timer = head.due
                 self.timers.append(lane)
         elif head.came_from is not None and not self._covered(head):
-            self.gated.add(lane)
+            self.gated[lane] = None
         elif not lane.ready:
             lane.ready = True
             self.ready.append(lane)
@@ -241,7 +241,7 @@ class Lanes:
 
     def _forget(self, lane: Lane) -> None:
         if lane.key is None:
-            self.keyless.discard(lane)
+            self.keyless.pop(lane, None)
         elif self.lanes.get(lane.key) is lane:
             del self.lanes[lane.key]
 
@@ -379,7 +379,7 @@ class Lanes:
         """The last snapshot was acknowledged: what it covers may run and be forgotten."""
         for track in self.tracks.values():
             track.committed()
-        gated, self.gated = self.gated, set()
+        gated, self.gated = self.gated, {}
         for lane in gated:
             self.advance(lane, now)
 

@@ -34,6 +34,7 @@ class Crew:
         begin: Makes the first step of a run: its results if it ended with that, else the rest of it.
         ended: Told of runs that ended; what it gives to :meth:`take` meanwhile is run without another turn of the loop.
         broken: Told of an error that no handler made: a carrier has died of it.
+        monotonic: The clock by which a carrier shares the loop.
     """
 
     def __init__(
@@ -41,13 +42,15 @@ class Crew:
         begin: Callable[[Run], Sequence[Result] | Rest[Sequence[Result]]],
         ended: Callable[[Ended], None],
         broken: Callable[[BaseException], None],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._begin = begin
         self._ended = ended
         self._broken = broken
+        self._monotonic = monotonic
         self._queue: deque[Run] = deque()
         self._done: Ended = []
-        self._carriers: set[asyncio.Task[None]] = set()
+        self._carriers: dict[asyncio.Task[None], None] = {}
         self._called = False  # a carrier is on its way to the queue
 
     def __len__(self) -> int:
@@ -76,24 +79,24 @@ class Crew:
         if not self._called and (self._queue or self._done):
             self._called = True
             carrier = asyncio.create_task(self._carry())
-            self._carriers.add(carrier)
+            self._carriers[carrier] = None
             carrier.add_done_callback(self._left)
 
     def _left(self, carrier: asyncio.Task[None]) -> None:
-        self._carriers.discard(carrier)
+        self._carriers.pop(carrier)
         error = None if carrier.cancelled() else carrier.exception()
         if error is not None:
             self._broken(error)
 
     async def _carry(self) -> None:
         queue, done = self._queue, self._done
-        until = time.monotonic() + _SLICE
+        until = self._monotonic() + _SLICE
         while queue or done:
             if not queue:
                 self._report()
-            elif time.monotonic() > until:
+            elif self._monotonic() > until:
                 await asyncio.sleep(0)
-                until = time.monotonic() + _SLICE
+                until = self._monotonic() + _SLICE
             else:
                 run = queue.popleft()
                 context = copy_context()  # what a handler sets in its context is not the next one's

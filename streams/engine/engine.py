@@ -58,8 +58,9 @@ class Engine:
     """See the module.
 
     Args:
-        renew: Replaces the spent connection behind ``writer``.
-        resolved: Told of each replayed record that finished, by its dead letter's reference.
+        clock: Seconds since the epoch.
+        monotonic: Seconds that never go back.
+        new_name: Gives the name of an ownership, which none before it had and none after it will.
     """
 
     def __init__(
@@ -75,6 +76,8 @@ class Engine:
         runner: Runner,
         telemetry: Telemetry,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        new_name: Callable[[], str] = lambda: uuid.uuid4().hex[:16],
     ) -> None:
         self.core = Core(tiers, limits)
         self.epoch = 0
@@ -86,12 +89,13 @@ class Engine:
         self._runner = runner
         self._telemetry = telemetry
         self._clock = clock
+        self._new_name = new_name
         self._mover = ""
         self._appender = Appender(writer, self._appended, self._append_failed)
         self._committer = Committer(self, family, consumer, telemetry, clock, options.drain_timeout)
         self._watchdog = Watchdog(self, family, consumer, reader, telemetry, clock, options.stall_timeout)
-        self._crew = Crew(runner.begin, self._ended, self._broken)
-        self._fetches: set[asyncio.Task[None]] = set()
+        self._crew = Crew(runner.begin, self._ended, self._broken, monotonic)
+        self._fetches: dict[asyncio.Task[None], None] = {}
         self._idle = asyncio.Event()
         self._assigned = asyncio.Event()
         self._rebuild: str | None = None
@@ -208,11 +212,12 @@ class Engine:
         except (TransientError, OwnershipLostError) as error:
             log.warning("cannot restore yet", group=self._family.group, reason=str(error))
             await asyncio.sleep(_AGAIN)
-            self._assigned.set()
+            if epoch == self.epoch:
+                self._assigned.set()
             return
         if epoch != self.epoch:
             return
-        self._mover = uuid.uuid4().hex[:16]
+        self._mover = self._new_name()
         for partition in owned:
             self.core.assigned(partition, shelves[partition], self._mover)
             self._position(partition, {shelf: found.committed for shelf, found in shelves[partition].items()})
@@ -233,6 +238,7 @@ class Engine:
         """Finish what runs, up to the deadline; cancel the rest; commit once; forget everything."""
         self.core.stop()
         self.ready.clear()
+        self._assigned.clear()  # an assignment not taken over yet is none any more
         await self._drain()
         await self._committer.commit()
         self.epoch += 1
@@ -293,8 +299,8 @@ class Engine:
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
-        self._fetches.add(task)
-        task.add_done_callback(self._fetches.discard)
+        self._fetches[task] = None
+        task.add_done_callback(self._fetches.pop)
 
     def _ended(self, ended: Ended) -> None:
         now = self.progress = self._clock()
