@@ -46,9 +46,12 @@ class Lanes:
         self.keyless: dict[Lane, None] = {}
         self.outstanding = Outstanding()
         self.held = HeldKeys()
-        # Freed by an operator before our own write was acknowledged: dead letter's offset -> the operator's record,
-        # whose offset is not committed until the dead letter is known, or a crash would forget it.
+        # Freed by an operator before our own write was acknowledged: dead letter's offset -> the operator's record.
         self.freed_early: dict[int, Entry] = {}
+        # Records that are dealt with, but may be committed only after what they stand for: a commit can be stored in
+        # part. Those since the last commit was sent, and those that wait for its acknowledgement.
+        self.pins: dict[Entry, None] = {}
+        self._pinned: dict[Entry, None] = {}
         self.gated: dict[Lane, None] = {}
         self.stopped = True
         self.fresh = True  # no commit of ours was acknowledged yet
@@ -89,20 +92,21 @@ class Lanes:
 
     def _admit_moved(self, track: Track, record: Any, now: float) -> None:
         moved = parse_moved(record.headers)
-        level = moved.level or Level(0, 0, track.shelf)
+        entry = Entry(track, record.offset, record.key, moved.level or Level(0, 0, track.shelf), record)
         if record.offset >= track.end and moved.mover != self.mover:
             if moved.mover is not None:
                 self.fenced += 1  # an owner before us wrote it after we had looked: what it moved is ours
                 return
             if moved.control is None:
-                self.outstanding.add(level, record.key)
-            self._free(moved, track, record, now)
+                self.outstanding.add(entry.level, record.key)
+            self._free(moved, entry, now)
+        track.hold(entry)
         if moved.control is None:
-            entry = Entry(track, record.offset, record.key, level, record)
             entry.attempts, entry.due = moved.attempts, moved.due
-            entry.came_from = moved.came_from if moved.mover == self.mover else None
-            track.hold(entry)
+            entry.came_from = moved.came_from if self._waits_for_its_origin(moved) else None
             self._queue_moved(entry, now)
+        elif entry not in self.freed_early.values():
+            self.pins[entry] = None
 
     def _queue_source(self, entry: Entry, now: float) -> None:
         lane = self.lanes.get(entry.key)  # type: ignore[arg-type]  # None is never there
@@ -138,15 +142,15 @@ class Lanes:
 
     # -- dead letters that are replayed or discarded, and what waits behind them ---------------------------------
 
-    def _free(self, moved: Moved, track: Track, record: Any, now: float) -> None:
+    def _free(self, moved: Moved, entry: Entry, now: float) -> None:
         """An operator replayed or discarded the dead letter that ``moved`` came from."""
         place = moved.came_from
         if place is None or shelf_of(place.level) != headers.DLT:
             return
         if place.offset >= self.dlt.position:
-            self.freed_early[place.offset] = pin = Entry(track, record.offset, record.key, place.level, record)
-            if moved.control is not None:
-                track.hold(pin)
+            lane = self.lanes.get(entry.key) if entry.key is not None else None
+            if lane is not None and lane.blocked:  # else it is a late write of an owner before us, and holds nothing
+                self.freed_early[place.offset] = entry
             return
         freed = self.held.pop(place.offset)
         if freed is None:
@@ -154,13 +158,29 @@ class Lanes:
         self._leave_dlt(freed)
         self.advance(self._lane(freed.key), now)
 
+    def _waits_for_its_origin(self, moved: Moved) -> bool:
+        """Whether a commit must cover the place it came from before it runs.
+
+        The first commit of an ownership covers all that was known before, but for the dead letters: they are pinned.
+        """
+        place = moved.came_from
+        if place is None or moved.mover == self.mover:
+            return place is not None
+        known = place.offset < self.dlt.position or place.offset in self.freed_early
+        return shelf_of(place.level) == headers.DLT and known
+
     def _leave_dlt(self, freed: Held) -> None:
-        self.dlt.finish(freed.offset)
         self.outstanding.remove(freed.level, freed.key)
+        entry = self.dlt.pending[freed.offset]
+        if entry not in self.pins and entry not in self._pinned:
+            self.dlt.finish(freed.offset)
+            self.dlt.moved.add(freed.offset)
 
     def _unpin(self, pin: Entry) -> None:
-        if pin.track.pending.get(pin.offset) is pin:
-            pin.track.finish(pin.offset)
+        if pin.track is self.dlt and self.held.find(pin.offset) is not None:
+            return  # an operator has yet to free it
+        pin.track.finish(pin.offset)
+        pin.track.moved.add(pin.offset)
 
     def fetched(self, record: Any, now: float) -> None:
         """The shell read a record that waited behind a dead letter and is free now."""
@@ -176,16 +196,22 @@ class Lanes:
     def keep_dead(self, offset: int, key: bytes | None, level: Level, *, hold: bool, follower: bool) -> None:
         """Note a record of the dead-letter topic; one that holds its key stays until an operator frees it.
 
-        The next commit moves the bookmark past it and, in the same request, its origin.
+        The bookmark passes it only after an acknowledged commit of the place it came from: where that was not stored,
+        a crash would bring it back to life.
         """
         self.dlt.position = offset + 1
+        entry = Entry(self.dlt, offset, key, level, None)
+        self.dlt.hold(entry)
+        self.pins[entry] = None
         freed = offset in self.freed_early
-        for early in [known for known in self.freed_early if known <= offset]:
-            self._unpin(self.freed_early.pop(early))
+        # Those of the key that are not freed by now were written by an owner before us.
+        for early in [at for at, record in self.freed_early.items() if at <= offset or record.key == key]:
+            record = self.freed_early.pop(early)
+            if record.lane is None:
+                self.pins[record] = None
         if freed:
             self.outstanding.remove(level, key if hold else None)
         elif hold and key is not None:
-            self.dlt.hold(Entry(self.dlt, offset, key, level, None))
             self.held.add(Held(offset, key, level, follower))
 
     # -- moving on -------------------------------------------------------------------------------------------------
@@ -364,7 +390,7 @@ class Lanes:
     @property
     def waits_for_commit(self) -> bool:
         """Whether something may go on only once a commit is acknowledged."""
-        return self.fresh or bool(self.gated)
+        return self.fresh or bool(self.gated or self.pins or self._pinned)
 
     def snapshot(self) -> tuple[dict[tuple[int, int], tuple[int, str]], bool]:
         """What to commit for every shelf, and whether the metadata held everything."""
@@ -373,12 +399,17 @@ class Lanes:
             low, text, whole = track.snapshot()
             offsets[self.partition, shelf] = (low, text)
             complete = complete and whole
+        self._pinned |= self.pins
+        self.pins = {}
         return offsets, complete
 
     def committed(self, now: float) -> None:
         """The last snapshot was acknowledged: what it covers may run and be forgotten."""
         for track in self.tracks.values():
             track.committed()
+        pinned, self._pinned = self._pinned, {}
+        for pin in pinned:
+            self._unpin(pin)
         gated, self.gated = self.gated, {}
         for lane in gated:
             self.advance(lane, now)

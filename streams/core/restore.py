@@ -48,12 +48,13 @@ def restore(partition: int, tiers: tuple[float, ...], mover: str, shelves: Mappi
     }
     lanes = Lanes(partition, tiers, mover, tracks)
     _pass_over_zombies(shelves, tracks)
+    dead = list(_unfinished({headers.DLT: shelves[headers.DLT]}, tracks))
     _drop_lower_copies(shelves, tracks)
-    for number, offset, key, way, _, _ in _unfinished(shelves, tracks):
-        if number == headers.DLT:
-            _keep_dead(lanes, offset, key, way)
-        elif way.control is None:
+    for number, _, key, way, _, _ in _unfinished(shelves, tracks):
+        if number != headers.DLT and way.control is None:
             lanes.outstanding.add(way.level or Level(0, 0, number), key)
+    for _, offset, key, way, _, _ in dead:
+        _keep_dead(lanes, offset, key, way)
     for number, track in tracks.items():
         if number != SHELF_SOURCE:
             track.fence = Fence(track.end, mover)
@@ -64,7 +65,7 @@ def restore(partition: int, tiers: tuple[float, ...], mover: str, shelves: Mappi
 
 def _keep_dead(lanes: Lanes, offset: int, key: bytes | None, way: Way) -> None:
     level = way.level or headers.dlt_level(0)
-    held = way.hold and key is not None
+    held = way.hold and key is not None and not lanes.dlt.is_finished(offset)
     if held:
         lanes.outstanding.add(level, key)
     lanes.keep_dead(offset, key, level, hold=held, follower=way.follower)
