@@ -3,11 +3,14 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
@@ -15,8 +18,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from schemas.job_status.model import Status
+from streams.adapters import migration
 from streams.adapters.effects import EFFECTS
-from streams.adapters.sql import METADATA, SqlHistory, connect, history_work, migrate, ping
+from streams.adapters.sql import HEAD, METADATA, SqlHistory, connect, history_work, migrate, ping
 from streams.dev import ports, postgres
 from streams.dev.stack import Stack
 from streams.history import merged, row
@@ -86,6 +90,15 @@ async def test_many_processes_may_migrate_at_once(database_url: str, unique: Cal
         assert await connection.run_sync(_differences) == []
     for engine in [admin, *engines]:
         await engine.dispose()
+
+
+def test_the_version_that_needs_no_migration_is_the_newest() -> None:
+    assert ScriptDirectory.from_config(migration.config()).get_heads() == [HEAD]
+
+
+def test_what_a_worker_imports_holds_no_alembic() -> None:
+    code = "import sys, streams.app.worker; sys.exit('alembic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def _differences(connection: Connection) -> list[object]:
