@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 import structlog
@@ -23,7 +23,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from streams.job import TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator
     from pathlib import Path
 
 _LOG = structlog.get_logger(__name__)
@@ -141,7 +141,21 @@ def connect(url: str, *, cafile: Path | None = None, timeout: float = 2.0, conne
         decode_responses=True,
         **tls,
     )
+    pool.connection_class = _heeding(pool.connection_class)
     return Redis.from_pool(pool)
+
+
+def _heeding(base: Any) -> Any:
+    """The connection class, with uvloop's word for a transport the server has closed made one that is retried."""
+
+    class Heeding(base):  # type: ignore[misc]  # TCP, TLS or a Unix socket, as the URL says
+        async def _send_packed_command(self, command: Iterable[bytes]) -> None:
+            try:
+                await super()._send_packed_command(command)
+            except RuntimeError as error:
+                raise ConnectionResetError(f"the transport is closed: {error}") from error
+
+    return Heeding
 
 
 class Verdict(StrEnum):

@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+import uvloop
 
 from streams.adapters.redis import Admission, Once, RedisAwayError, SlidingWindow, Verdict, connect
 from streams.dev import ports
@@ -270,6 +271,17 @@ async def test_a_redis_that_does_not_answer_is_given_up_in_time() -> None:
             await SlidingWindow(client, name="x", limit=1, seconds=1).take("user-1", "a")
     await client.aclose()
     silent.close()
+
+
+def test_a_connection_the_server_has_closed_is_opened_again_under_uvloop(redis_url: str) -> None:
+    async def ask() -> None:
+        async with connect(redis_url) as client:
+            await client.ping()
+            (connection,) = client.connection_pool._available_connections
+            connection._writer.transport.abort()
+            assert await client.ping()
+
+    uvloop.run(ask())
 
 
 async def test_a_cancelled_caller_leaves_no_answer_to_the_next(redis: Redis) -> None:
