@@ -23,6 +23,7 @@ from aiokafka.errors import (
     UnknownMemberIdError,
 )
 
+from streams.adapters.kafka import consumers
 from streams.job import TransientError
 from streams.ports import Committed, OutOfRangeError, OwnershipLostError, TopicPartition
 
@@ -114,7 +115,7 @@ class KafkaGroupConsumer:
             consumer.subscribe(list(self._topics), listener=_Listener(revoked, assigned))
             await consumer.start()
         except KafkaError as error:
-            await consumer.stop()
+            await consumers.close(consumer)
             await self._close_admin()
             raise TransientError(f"group {self._group}: cannot join: {error}") from error
         self._consumer = consumer
@@ -123,7 +124,7 @@ class KafkaGroupConsumer:
         """Leave the group; a static member only disconnects and keeps its partitions for the session time-out."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await consumer.stop()
+            await consumers.close(consumer)
         await self._close_admin()
 
     async def _close_admin(self) -> None:

@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from streams.adapters.kafka import consumers
 from streams.job import TransientError
 from streams.ports import TopicPartition
 
@@ -131,7 +132,7 @@ class KafkaLogReader:
         except KafkaError as error:
             raise TransientError(f"Kafka cannot be read: {type(error).__name__}: {error}") from error
         finally:
-            await consumer.stop()
+            await consumers.close(consumer)
 
 
 def _drop_finished(
