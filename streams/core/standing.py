@@ -138,12 +138,18 @@ def at_levels(lanes: Lanes, shelves: Mapping[int, Shelf], key: bytes) -> tuple[A
     found: dict[Level, AtLevel] = {}
     for shelf, read in shelves.items():
         for offset, of, way, due, attempts in read.scanned.waiting():
-            if of != key or way.control is not None or lanes.tracks[shelf].is_finished(offset):
+            if of != key or way.control is not None or not _waits(lanes, shelf, offset):
                 continue
             level = way.level or (headers.dlt_level(0) if shelf == headers.DLT else Level(0, 0, shelf))
             first = found.get(level) or AtLevel(level, shelf, offset, due, attempts, 0)
             found[level] = AtLevel(level, shelf, first.offset, first.due, first.attempts, first.records + 1)
     return tuple(found[level] for level in sorted(found, reverse=True))
+
+
+def _waits(lanes: Lanes, shelf: int, offset: int) -> bool:
+    if shelf == headers.DLT:  # one that holds nothing is pending until the next commit, but nobody waits for it
+        return lanes.held.find(offset) is not None
+    return not lanes.tracks[shelf].is_finished(offset)
 
 
 def in_memory(core: Core, partition: int, key: bytes) -> InMemory | None:

@@ -136,9 +136,9 @@ async def test_a_record_that_cannot_be_decoded_waits_behind_the_failed_one_of_it
 
     works = {"x": Work(handler=fails, batch=Batch(size=8))}
     taken = runner(works, ignore_unknown=True)
-    results = await taken.run(entries(("a", "x:1"), ("a", "x:?"), ("b", "x:?"), ("b", "x:2")))
+    results = await run(taken, entries(("a", "x:1"), ("a", "x:?"), ("b", "x:?"), ("b", "x:2")))
     assert kinds(results) == ["Failed", "not run", "Failed", "not run"]
-    results = await taken.run(entries(("a", "x:1"), ("a", "unknown:2"), ("b", "unknown:3")))
+    results = await run(taken, entries(("a", "x:1"), ("a", "unknown:2"), ("b", "unknown:3")))
     assert kinds(results) == ["Failed", "not run", "done"]
 
 
