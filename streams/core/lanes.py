@@ -148,8 +148,7 @@ class Lanes:
         if place is None or shelf_of(place.level) != headers.DLT:
             return
         if place.offset >= self.dlt.position:
-            lane = self.lanes.get(entry.key) if entry.key is not None else None
-            if lane is not None and lane.blocked:  # else it is a late write of an owner before us, and holds nothing
+            if self._blocked(entry.key):  # else it is a late write of an owner before us, and holds nothing
                 self.freed_early[place.offset] = entry
             return
         freed = self.held.pop(place.offset)
@@ -157,6 +156,10 @@ class Lanes:
             return
         self._leave_dlt(freed)
         self.advance(self._lane(freed.key), now)
+
+    def _blocked(self, key: bytes | None) -> bool:
+        lane = self.lanes.get(key) if key is not None else None
+        return lane is not None and lane.blocked > 0
 
     def _waits_for_its_origin(self, moved: Moved) -> bool:
         """Whether a commit must cover the place it came from before it runs.
@@ -204,8 +207,9 @@ class Lanes:
         self.dlt.hold(entry)
         self.pins[entry] = None
         freed = offset in self.freed_early
-        # Those of the key that are not freed by now were written by an owner before us.
-        for early in [at for at, record in self.freed_early.items() if at <= offset or record.key == key]:
+        # Those of a key without a dead letter on its way were written by an owner before us.
+        ours = self._blocked(key)
+        for early in [at for at, of in self.freed_early.items() if at <= offset or (of.key == key and not ours)]:
             record = self.freed_early.pop(early)
             if record.lane is None:
                 self.pins[record] = None
@@ -371,11 +375,11 @@ class Lanes:
     def appended(self, command: Append | DeadLetter, offset: int, now: float) -> None:
         """The broker acknowledged a moved record or dead letter at ``offset`` of its new topic."""
         entry = command.entry
+        if isinstance(command, DeadLetter):
+            entry.lane.blocked -= 1
         if command.level.tier == headers.DLT:
             hold = command.hold if isinstance(command, DeadLetter) else True
             self.keep_dead(offset, entry.key, command.level, hold=hold, follower=isinstance(command, Append))
-        if isinstance(command, DeadLetter):
-            entry.lane.blocked -= 1
         if entry.track is self.dlt:
             held = self.held.pop(entry.offset)
             assert held is not None
