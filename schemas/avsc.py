@@ -97,6 +97,18 @@ def children(schema: Any) -> Iterator[Any]:
                 yield each["type"]
 
 
+def kinds(parsed: Parsed) -> set[str]:
+    """The Avro types a schema is made of, references followed; a decimal is a ``decimal``, whatever is beneath it."""
+    return set(_kinds(parsed.schema, parsed.named))
+
+
+def _kinds(schema: Any, named: dict[str, Any]) -> Iterator[str]:
+    schema = named.get(schema, schema) if isinstance(schema, str) else schema
+    yield "decimal" if isinstance(schema, dict) and schema.get("logicalType") == "decimal" else kind_of(schema)
+    for child in children(schema):
+        yield from _kinds(child, named)
+
+
 def _check_json(raw: Any) -> None:
     # Level by level, so that a deep document costs no stack here or in the parsers.
     level, depth, objects = [raw], 0, 0

@@ -18,6 +18,7 @@ from schemas.avsc import Parsed, parse
 from schemas.compatibility import incompatibilities
 from schemas.contract import problems
 from schemas.errors import SchemaRefusedError, UndecodableError, UnknownContractError
+from schemas.flat import flat
 from schemas.guard import Guard
 from schemas.shared import SharedCalls
 
@@ -46,9 +47,7 @@ class Reader:
 
     contract: Contract
     schema_id: int
-    writer: Any
-    newest: Any
-    check: Callable[[bytes], None] | None
+    decode: Callable[[bytes], Any]
     validate: Callable[[Any], Any]
 
     def read(self, value: bytes) -> Any:
@@ -57,17 +56,13 @@ class Reader:
         Raises:
             UndecodableError: The bytes can never be decoded.
         """
-        if self.check is not None:
-            self.check(value)
-        stream = BytesIO(value)
-        stream.seek(_PREFIX)
         try:
-            fields = schemaless_reader(stream, self.writer, self.newest)
+            fields = self.decode(value)
+        except UndecodableError as error:
+            raise UndecodableError(f"{self.contract.name}: {error}") from None
         except Exception as error:  # noqa: BLE001 - hostile bytes make fastavro raise nearly anything
             what = f"{type(error).__name__} {error}"[:_LONGEST_REASON]
             raise UndecodableError(f"{self.contract.name}: not Avro of schema {self.schema_id}: {what}") from None
-        if stream.tell() != len(value):
-            raise UndecodableError(f"{self.contract.name}: {len(value) - stream.tell()} bytes too many")
         try:
             return self.validate(fields)
         except ValidationError as error:
@@ -91,7 +86,7 @@ class Codec:
         self._newest = {newest.fullname: newest for _, newest in parsed}
         # By contract name: the first bytes of its values and the schema they are written with.
         self._writers: dict[str, tuple[bytes, Any]] = {}
-        # By the four bytes of the id: a reader, or why records of this schema cannot be read.
+        # By the first bytes of values: a reader, or why records of this schema cannot be read.
         self._readers: dict[bytes, Reader | UndecodableError] = {}
         self._loading: SharedCalls[None] = SharedCalls()
         self._registering: SharedCalls[tuple[bytes, Any]] = SharedCalls()
@@ -144,10 +139,10 @@ class Codec:
             raise UndecodableError("the record has no value")
         if len(value) > self._max_bytes:
             raise UndecodableError(f"{len(value)} bytes are more than the {self._max_bytes} allowed")
-        if len(value) < _PREFIX or value[0] != 0:
-            raise UndecodableError("not in Confluent wire format (a zero byte and a schema id of four bytes)")
-        reader = self._readers.get(value[1:_PREFIX])
-        if isinstance(reader, UndecodableError):
+        reader = self._readers.get(value[:_PREFIX])
+        if reader is None:
+            _prefix(value)
+        elif isinstance(reader, UndecodableError):
             raise reader.with_traceback(None)
         return reader
 
@@ -155,17 +150,18 @@ class Codec:
         """Fetch what ``reader`` lacks for this value.
 
         Raises:
-            UnknownSchemaError: The registry knows no such schema id.
+            UndecodableError: It bears no schema id (UnknownSchemaError: the registry knows no such id).
             RegistryUnavailableError: The registry cannot be reached.
         """
-        key = value[1:_PREFIX]
+        key = _prefix(value)
         if key not in self._readers:
             await self._loading.run(key, lambda: self._fetch(key))
 
     async def _fetch(self, key: bytes) -> None:
-        text = await self._registry.schema(int.from_bytes(key))
+        schema_id = int.from_bytes(key)  # the byte before it is 0
+        text = await self._registry.schema(schema_id)
         # Large schemas take a while to check: not on the loop.
-        self._readers[key] = await asyncio.to_thread(self._prepare, int.from_bytes(key), text)
+        self._readers[key] = await asyncio.to_thread(self._prepare, schema_id, text)
 
     async def _writer(self, contract: Contract) -> tuple[bytes, Any]:
         return await self._registering.run(contract.name, lambda: self._register(contract))
@@ -191,13 +187,29 @@ class Codec:
 
     @staticmethod
     def _reader(schema_id: int, contract: Contract, writer: Parsed, newest: Parsed) -> Reader:
-        guard = Guard(writer, start=_PREFIX)
+        same = writer.schema == newest.schema
         return Reader(
             contract=contract,
             schema_id=schema_id,
-            writer=writer.schema,
-            # Resolving costs, also where nothing differs.
-            newest=None if writer.schema == newest.schema else newest.schema,
-            check=None if guard.needless else guard.check,
+            decode=(flat(writer, start=_PREFIX) if same else None) or _general(writer, None if same else newest.schema),
             validate=TypeAdapter(contract.model).validator.validate_python,
         )
+
+
+def _prefix(value: bytes) -> bytes:
+    if len(value) < _PREFIX or value[0] != 0:
+        raise UndecodableError("not in Confluent wire format (a zero byte and a schema id of four bytes)")
+    return value[:_PREFIX]
+
+
+def _general(writer: Parsed, newest: Any) -> Callable[[bytes], Any]:
+    # With the newest schema only where it differs: resolving costs, also where it changes nothing.
+    check, schema = Guard(writer, start=_PREFIX).check, writer.schema
+
+    def decode(value: bytes) -> Any:
+        check(value)
+        stream = BytesIO(value)
+        stream.seek(_PREFIX)
+        return schemaless_reader(stream, schema, newest)
+
+    return decode

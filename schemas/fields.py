@@ -6,9 +6,12 @@ Invariant: a model holds only what its Avro schema carries unchanged, so ``model
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, WrapValidator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _LINE = r"^[^\x00-\x1f\x7f]+$"
 _EMAIL = r"^[^@\s\x00-\x1f\x7f,;<>]+@[^@\s\x00-\x1f\x7f,;<>]+\.[^@\s\x00-\x1f\x7f,;<>.]+$"
@@ -20,10 +23,14 @@ class PayloadModel(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True)
 
 
-def _instant(value: object) -> object:
+def _instant(value: object, validate: Callable[[object], datetime]) -> datetime:
     # UTC and whole milliseconds are what ``timestamp-millis`` keeps, and what is decoded from it.
     if type(value) is datetime and value.tzinfo is UTC and not value.microsecond % 1000:
         return value
+    return validate(_in_utc(value))
+
+
+def _in_utc(value: object) -> object:
     if isinstance(value, str):
         value = _rfc3339(value)
     if not isinstance(value, datetime) or value.tzinfo is None:
@@ -42,7 +49,7 @@ def _rfc3339(text: str) -> datetime:
         raise ValueError("must be a date-time with an offset, such as 2026-01-31T10:00:00+08:00") from None
 
 
-Instant = Annotated[AwareDatetime, BeforeValidator(_instant, json_schema_input_type=AwareDatetime)]
+Instant = Annotated[AwareDatetime, WrapValidator(_instant, json_schema_input_type=AwareDatetime)]
 """A moment in UTC with whole milliseconds (Avro ``timestamp-millis``); JSON: RFC 3339 text with an offset."""
 
 Line = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=_LINE)]

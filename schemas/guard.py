@@ -7,7 +7,7 @@ worth of values. The walk is linear in the bytes plus ``MAX_ITEMS``, and no deep
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from schemas.avsc import Parsed, children, kind_of
 from schemas.errors import UndecodableError
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 MAX_ITEMS = 100_000
 """Values that the items of all arrays and maps of a record may come to; nulls and empty records count as well."""
 
-_FLAT = {"null", "string", "bytes", "fixed", "int", "long", "float", "double", "record"}
-_INT_MAX, _LONG_MAX = 2**32 - 1, 2**64 - 1
-_LONGEST_SHIFT = 70  # ten bytes of seven bits
+INT_MAX, LONG_MAX = 2**32 - 1, 2**64 - 1
+"""The highest numbers before the zigzag is undone."""
+ENDS_EARLY = "the bytes end too early"
+_WEIGHTS = tuple(1 << 7 * place for place in range(10))  # of a number's bytes, which have seven bits each
 _SAFE_BYTES = 9
 _BITS_PER_DIGIT = 3.33
 
@@ -44,8 +45,6 @@ class Guard:
         self._steps: dict[str, Step] = {}
         self._weights: dict[str, int] = {}
         self._step = self._compile(schema.schema)
-        self.needless = self._flat(schema.schema)
-        """Whether fastavro and a look for trailing bytes refuse as much: no unions, enums, booleans, arrays, maps."""
 
     def check(self, data: bytes) -> None:
         """Accept or refuse.
@@ -56,11 +55,9 @@ class Guard:
         try:
             end = self._step(data, self._start, [self._max_items])
         except IndexError:
-            raise UndecodableError("the bytes end too early") from None
+            raise UndecodableError(ENDS_EARLY) from None
         if end != len(data):
-            raise UndecodableError(
-                "the bytes end too early" if end > len(data) else f"{len(data) - end} bytes too many"
-            )
+            refuse_end(data, end)
 
     def _compile(self, schema: Any) -> Step:
         name = self._name(schema)
@@ -104,12 +101,6 @@ class Guard:
         inner = [self._weight(child) for child in children(schema)]
         return max(inner) if kind_of(schema) == "union" else 1 + sum(inner)
 
-    def _flat(self, schema: Any) -> bool:
-        name = self._name(schema)
-        schema = schema if name is None else self._named[name]
-        decimal = isinstance(schema, dict) and schema.get("logicalType") == "decimal"
-        return kind_of(schema) in _FLAT and not decimal and all(self._flat(child) for child in children(schema))
-
 
 def _scalar(schema: Any, kind: str) -> Step:
     if kind in ("bytes", "fixed") and isinstance(schema, dict) and schema.get("logicalType") == "decimal":
@@ -121,26 +112,40 @@ def _scalar(schema: Any, kind: str) -> Step:
     return _SCALARS[kind]
 
 
-def _varint(data: bytes, at: int, highest: int) -> tuple[int, int]:
-    # The zigzag-encoded number and the position behind it.
-    byte = data[at]
-    number = byte & 0x7F
-    shift = 7
-    while byte & 0x80:
-        at += 1
+def refuse_end(data: bytes, end: int) -> NoReturn:
+    """Say what is wrong with bytes of which a walk of their schema did not end where they do."""
+    raise UndecodableError(ENDS_EARLY if end > len(data) else f"{len(data) - end} bytes too many")
+
+
+def varint(data: bytes, at: int, highest: int = LONG_MAX) -> tuple[int, int]:
+    """The zigzag-encoded number at a position, and the position behind it."""
+    number = 0
+    for weight in _WEIGHTS:
         byte = data[at]
-        number |= (byte & 0x7F) << shift
-        shift += 7
-        if number > highest or shift > _LONGEST_SHIFT:
-            raise UndecodableError("a number has too many bytes")
-    return (number >> 1) ^ -(number & 1), at + 1
+        at += 1
+        if not byte & 0x80:
+            number += byte * weight
+            if number > highest:
+                break
+            return (number >> 1) ^ -(number & 1), at
+        number += (byte - 0x80) * weight
+    raise UndecodableError("a number has too many bytes")
 
 
-def _length(data: bytes, at: int) -> tuple[int, int]:
-    length, at = _varint(data, at, _LONG_MAX)
-    if length < 0:
+def length(data: bytes, at: int) -> tuple[int, int]:
+    """The same for a length."""
+    size, at = varint(data, at)
+    if size < 0:
         raise UndecodableError("a length is negative")
-    return length, at
+    return size, at
+
+
+def choice(data: bytes, at: int, count: int, what: str, parts: str) -> tuple[int, int]:
+    """The same for the index of one of ``count`` parts."""
+    index, at = varint(data, at)
+    if not 0 <= index < count:
+        raise UndecodableError(f"{what} has {count} {parts}, not index {index}")
+    return index, at
 
 
 def _skip(size: int, _: bytes, at: int, __: list[int]) -> int:
@@ -154,7 +159,7 @@ def _boolean(data: bytes, at: int, _: list[int]) -> int:
 
 
 def _int(data: bytes, at: int, _: list[int]) -> int:
-    return _varint(data, at, _INT_MAX)[1] if data[at] & 0x80 else at + 1
+    return varint(data, at, INT_MAX)[1] if data[at] & 0x80 else at + 1
 
 
 def _long(data: bytes, at: int, _: list[int]) -> int:
@@ -162,42 +167,37 @@ def _long(data: bytes, at: int, _: list[int]) -> int:
     while data[end] & 0x80:
         end += 1
         if end - at == _SAFE_BYTES:  # fewer cannot hold too large a number
-            return _varint(data, at, _LONG_MAX)[1]
+            return varint(data, at)[1]
     return end + 1
 
 
 def _string(data: bytes, at: int, _: list[int]) -> int:
     byte = data[at]
     if byte & 0x81:  # more than one byte, or negative
-        length, at = _length(data, at)
-        return at + length
+        size, at = length(data, at)
+        return at + size
     return at + 1 + (byte >> 1)
 
 
 def _decimal(longest: int, data: bytes, at: int, _: list[int]) -> int:
-    length, at = _length(data, at)
-    if length > longest:
+    size, at = length(data, at)
+    if size > longest:
         raise UndecodableError("a decimal has more digits than its precision")
-    return at + length
+    return at + size
 
 
 def _enum(symbols: int, data: bytes, at: int, _: list[int]) -> int:
     byte = data[at]
     if not byte & 0x81 and byte >> 1 < symbols:
         return at + 1
-    index, at = _varint(data, at, _INT_MAX)
-    if not 0 <= index < symbols:
-        raise UndecodableError(f"an enum has {symbols} symbols, not index {index}")
-    return at
+    return choice(data, at, symbols, "an enum", "symbols")[1]
 
 
 def _union(branches: list[Step], data: bytes, at: int, left: list[int]) -> int:
     byte = data[at]
     if not byte & 0x81 and byte >> 1 < len(branches):
         return branches[byte >> 1](data, at + 1, left)
-    index, at = _varint(data, at, _LONG_MAX)
-    if not 0 <= index < len(branches):
-        raise UndecodableError(f"a union has {len(branches)} branches, not index {index}")
+    index, at = choice(data, at, len(branches), "a union", "branches")
     return branches[index](data, at, left)
 
 
@@ -221,13 +221,13 @@ def _record(fields: list[Step]) -> Step:
 def _blocks(item: Step, weight: int, data: bytes, at: int, left: list[int]) -> int:
     # Blocks of items until an empty one; a negative count is followed by the block's size in bytes.
     while True:
-        count, at = _varint(data, at, _LONG_MAX)
+        count, at = varint(data, at)
         if count == 0:
             return at
         size = None
         if count < 0:
             count = -count
-            size, at = _length(data, at)
+            size, at = length(data, at)
         left[0] -= count * weight
         if left[0] < 0:
             raise UndecodableError("too many items")
