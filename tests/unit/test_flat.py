@@ -170,6 +170,36 @@ def record(*types: Any) -> Parsed:
     return parse(json.dumps({"type": "record", "name": "R", "fields": fields}))
 
 
+@pytest.mark.parametrize("unit", ["millis", "micros"])
+@pytest.mark.parametrize(
+    "number_", [0, -1, 1_767_225_600_123, YEAR_1, YEAR_1 - 1, YEAR_10000 - 1, YEAR_10000, 2**63 - 1]
+)
+def test_a_moment_is_exact_to_both_ends_of_the_calendar(unit: str, number_: int) -> None:
+    scale = 1000 if unit == "micros" and abs(number_) < 2**50 else 1
+    schema = record({"type": "long", "logicalType": f"timestamp-{unit}"})
+    data = PREFIX + number(number_ * scale)
+    assert by_us(schema, data) == by_fastavro(schema, data)
+
+
+@pytest.mark.parametrize(
+    ("of", "data", "value"),
+    [
+        ("int", b"\xfe\xff\xff\xff\x0f", 2**31 - 1),
+        ("int", b"\xff\xff\xff\xff\x0f", -(2**31)),
+        ("int", b"\x80\x80\x80\x80\x10", None),
+        ("int", b"\x82" + b"\x80" * 8 + b"\x00", 1),
+        ("long", b"\xfe" + b"\xff" * 8 + b"\x01", 2**63 - 1),
+        ("long", b"\xff" * 9 + b"\x01", -(2**63)),
+        ("long", b"\x80" * 9 + b"\x02", None),
+        ("long", b"\x80" * 10 + b"\x00", None),
+        ("long", b"\x7f", -64),
+        ("long", b"\x80\x01", 64),
+    ],
+)
+def test_a_number_is_as_large_as_its_type_allows(of: str, data: bytes, value: int | None) -> None:
+    assert by_us(record(of), PREFIX + data) == ("refused" if value is None else repr({"f0": value}))
+
+
 @pytest.mark.parametrize(
     "of",
     [
