@@ -93,25 +93,25 @@ ENCODED = {
 }
 
 
-def encoded(schema: Any) -> st.SearchStrategy[bytes]:
+def encoded(schema: Any, draw: st.DrawFn) -> bytes:
     match kind(schema):
         case "union":
-            index = st.integers(0, len(schema) - 1)
-            return index.flatmap(lambda i: encoded(schema[i]).map(lambda data: number(i) + data))
+            index = draw(st.integers(0, len(schema) - 1))
+            return number(index) + encoded(schema[index], draw)
         case "record":
-            return st.tuples(*(encoded(each["type"]) for each in schema["fields"])).map(b"".join)
+            return b"".join(encoded(each["type"], draw) for each in schema["fields"])
         case "enum":
-            return st.integers(0, len(schema["symbols"]) - 1).map(number)
+            return number(draw(st.integers(0, len(schema["symbols"]) - 1)))
         case "fixed":
-            return st.binary(min_size=schema["size"], max_size=schema["size"])
+            return draw(st.binary(min_size=schema["size"], max_size=schema["size"]))
         case other:
-            return ENCODED[other]
+            return draw(ENCODED[other])
 
 
 @st.composite
 def encodings(draw: st.DrawFn) -> tuple[Parsed, bytes]:
     schema = named({"type": "record", "of": draw(st.lists(types(), max_size=6))}, count())
-    return parse(json.dumps(schema)), PREFIX + draw(encoded(schema))
+    return parse(json.dumps(schema)), PREFIX + encoded(schema, draw)
 
 
 @st.composite
