@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import cProfile
-import itertools
 import pstats
 import random
 import time
@@ -36,16 +35,17 @@ from tests.bench.task import Task, Work
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-_POLL = 4_000
+_TOPIC = "memory"
+_POLL = 256  # as the worker polls
 
 
 def records_of(filling: Filling) -> dict[TopicPartition, list[ConsumerRecord]]:
     """The records as aiokafka would hand them out."""
     found: dict[TopicPartition, list[ConsumerRecord]] = {
-        TopicPartition(filling.topic, partition): [] for partition in range(filling.partitions)
+        TopicPartition(_TOPIC, partition): [] for partition in range(filling.partitions)
     }
     for number, sequence in draws(filling):
-        place = TopicPartition(filling.topic, partition_of(number, filling.partitions))
+        place = TopicPartition(_TOPIC, partition_of(number, filling.partitions))
         name, body = key(number), value(number, sequence)
         headers = tuple(headers_of(number, sequence)) if filling.headers else ()
         offset = len(found[place])
@@ -78,10 +78,10 @@ class Memory:
     ) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
         """The next records, as the client shares them out: partition after partition up to a bound."""
         found, room = {}, _POLL
-        for place in itertools.islice(self._records, None):
+        for place in self._records:
             if among is None or place in among:
                 begin = self._positions[place]
-                if some := self._records[place][begin : begin + min(room, _POLL // 4)]:
+                if some := self._records[place][begin : begin + room]:
                     found[place] = some
                     self._positions[place] += len(some)
                     room -= len(some)
@@ -131,7 +131,7 @@ class Store(Memory):
 
 
 def _engine(task: Task, work: Work, records: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> Engine:
-    group = group_of(task, batch_handler_of(work) if task.batch else handler_of(work))
+    group = group_of(task, batch_handler_of(work) if task.batch else handler_of(task, work))
     family, metrics = Family(group), PrometheusMetrics()
     telemetry = Telemetry(group.name, metrics, Silent(), None, family.dlt)  # type: ignore[arg-type]
     codec = Codec(Registry(), [CONTRACT])
@@ -180,19 +180,17 @@ def _bare(records: Mapping[TopicPartition, Sequence[ConsumerRecord]], count: int
     for place in records.values():
         for record in place:
             fields = decode(record.value)
-            meter.saw(fields["order_id"], fields["sequence"], fields["sent_us"])
+            meter.saw(fields["order_id"], fields["sequence"])
     return (time.process_time() - began) / count * 1e6
 
 
 def _runs(options: argparse.Namespace) -> Iterator[tuple[float, float]]:
-    filling = Filling(
-        topic="memory", count=options.count, headers=options.headers, hot=options.hot, partitions=options.partitions
-    )
+    filling = Filling(count=options.count, headers=options.headers, hot=options.hot, partitions=options.partitions)
     records = records_of(filling)
     task = Task(
         servers="",
-        topic="memory",
-        group="memory",
+        topic=_TOPIC,
+        group=_TOPIC,
         count=options.count,
         result="",
         batch=options.batch,
