@@ -11,6 +11,7 @@ import typer
 import uvloop
 
 from streams.adapters import logs
+from streams.app.collector import settle
 from streams.app.probes import probes
 from streams.app.worker import worker
 from streams.cli.mistakes import explained
@@ -45,6 +46,7 @@ async def _work(settings: Settings, names: list[str]) -> None:
         loop.add_signal_handler(number, stop.set)
     async with worker(settings, names) as (made, running):
         async with probes(made, settings.worker_host, settings.worker_port):
+            settle()
             log.info("worker started", groups=sorted(made.engines))
             await _until(stop, running)
         log.info("worker drains")

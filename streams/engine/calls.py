@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from pebble import ProcessExpired, ProcessPool
 
+from streams.engine.deadlines import Deadlines, RunTimeoutError
 from streams.engine.steps import Rest, begun
 from streams.job import runs_on_loop
 
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
     Call = Callable[[Any, Any], Awaitable[Any]]
 
 log = structlog.get_logger(__name__)
-
-
-class RunTimeoutError(Exception):
-    """The run took longer than its handler's time-out."""
 
 
 class ProcessDiedError(Exception):
@@ -46,6 +43,7 @@ class Calls:
     def __init__(self, processes: int) -> None:
         self._processes = processes
         self._pool: ProcessPool | None = None
+        self._deadlines = Deadlines()
 
     def bind(self, work: Work) -> Call:
         """What runs the handler once, called with a payload and a context (or lists of them, for a batch).
@@ -58,7 +56,7 @@ class Calls:
         if work.execution == "process":
             return partial(self._in_process, work)
         if on_loop(work):
-            return partial(_on_loop, work.handler, work.timeout)
+            return partial(self._on_loop, work.handler, work.timeout)
         return partial(_in_thread, work)
 
     def close(self) -> None:
@@ -67,6 +65,11 @@ class Calls:
             self._pool.stop()  # type: ignore[no-untyped-call]  # pebble leaves this one untyped
             self._pool.join()
             self._pool = None
+
+    async def _on_loop(self, handler: Handler, seconds: float, payload: Any, context: Any) -> Any:
+        found = begun(handler(payload, context))
+        # What never waited needs no time-out.
+        return await self._deadlines.limit(seconds, found) if isinstance(found, Rest) else found
 
     async def _in_process(self, work: Work, payload: Any, context: Any) -> Any:
         if self._pool is None:
@@ -81,27 +84,6 @@ class Calls:
             raise RunTimeoutError(f"took longer than {work.timeout:g} s") from None
         except ProcessExpired as error:
             raise ProcessDiedError(f"the handler's process ended with exit code {error.exitcode}") from None
-
-
-async def _on_loop(handler: Handler, timeout: float, payload: Any, context: Any) -> Any:  # noqa: ASYNC109
-    found = begun(handler(payload, context))
-    return await timed(found, timeout) if isinstance(found, Rest) else found  # what never waited needs no time-out
-
-
-async def timed(rest: Rest[Any], timeout: float) -> Any:  # noqa: ASYNC109
-    """What the rest of a handler returns.
-
-    Raises:
-        RunTimeoutError: It took longer than ``timeout`` seconds, and was cancelled.
-    """
-    timer = asyncio.timeout(timeout)
-    try:
-        async with timer:
-            return await rest
-    except TimeoutError:
-        if timer.expired():
-            raise RunTimeoutError(f"took longer than {timeout:g} s") from None
-        raise
 
 
 def on_loop(work: Work) -> bool:

@@ -1,7 +1,8 @@
 """Drives runs with as few tasks as there are runs that wait: one that ends in its first step needs none of its own.
 
 A task (a carrier) takes run after run from the queue; when a run has to wait, the carrier stays with it and another
-one goes on with the queue. So what a handler sees is ordinary: it runs inside one task from its start to its end.
+one goes on with the queue; afterwards it comes back for the next. So what a handler sees is ordinary: it runs inside
+one task from its start to its end.
 Invariant: a run's results are reported once, or it was cancelled; runs begin in the order they were given.
 """
 
@@ -17,7 +18,6 @@ from streams.engine.steps import Rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from contextvars import Context
 
     from streams.core.commands import Result, Run
 
@@ -52,6 +52,7 @@ class Crew:
         self._done: Ended = []
         self._carriers: dict[asyncio.Task[None], None] = {}
         self._called = False  # a carrier is on its way to the queue
+        self._returning = 0  # carriers that will look whether one is
 
     def __len__(self) -> int:
         """Carriers at work; those with a run that waits, mostly."""
@@ -76,7 +77,7 @@ class Crew:
         self._called = False
 
     def _call(self) -> None:
-        if not self._called and (self._queue or self._done):
+        if not (self._called or self._returning) and (self._queue or self._done):
             self._called = True
             carrier = asyncio.create_task(self._carry())
             self._carriers[carrier] = None
@@ -102,17 +103,30 @@ class Crew:
                 context = copy_context()  # what a handler sets in its context is not the next one's
                 found = context.run(self._begin, run)
                 if isinstance(found, Rest):
-                    await self._stay(run, found, context)
-                    return
-                done.append((run, found))
+                    self._called = False
+                    self._call()
+                    found = await found.within(context)
+                    done.append((run, found))
+                    if not await self._comes_back():
+                        return
+                    until = self._monotonic() + _SLICE
+                else:
+                    done.append((run, found))
         self._called = False
 
-    async def _stay(self, run: Run, rest: Rest[Sequence[Result]], context: Context) -> None:
-        """Stay with a run that has to wait, while another carrier goes on with the queue."""
-        self._called = False
-        self._call()
-        self._done.append((run, await rest.within(context)))
-        self._call()  # those that end in the same turn of the loop are reported together
+    async def _comes_back(self) -> bool:
+        """Return together with all whose runs end in this turn of the loop; whether the queue is this one's now."""
+        self._returning += 1
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:  # not of the run any more, whose results are there to be reported
+            self._returning -= 1
+            self._call()
+            raise
+        self._returning -= 1
+        mine = not self._called
+        self._called = True
+        return mine
 
     def _report(self) -> None:
         ended = self._done.copy()

@@ -16,7 +16,8 @@ from streams.core.commands import NOT_RUN, SUCCEEDED, Blocked, Failed
 from streams.core.deadletter import Failure
 from streams.core.headers import SOURCE
 from streams.core.retry import RetryPolicy
-from streams.engine.calls import on_loop, timed
+from streams.engine.calls import on_loop
+from streams.engine.deadlines import Deadlines
 from streams.engine.steps import Rest, begun
 from streams.job import Done, OutcomeUnknownError, Reject, Retry, TransientError
 from streams.ports import Context
@@ -73,6 +74,7 @@ class Runner:
         self._works = {name.encode(): work for name, work in group.works.items()}
         self._bound = {id(work): calls.bind(work) for work in group.works.values()}
         self._direct = {id(work) for work in group.works.values() if _is_direct(work)}
+        self._deadlines = Deadlines()
         self._telemetry = telemetry
         self._draw = draw
         self._version = version
@@ -109,7 +111,7 @@ class Runner:
         return (self._ended((call,), found, started),)
 
     async def _await_call(self, call: Call, rest: Rest[Any], started: float) -> Sequence[Result]:
-        return (await self._outcome((call,), timed(rest, call.work.timeout), started),)
+        return (await self._outcome((call,), self._deadlines.limit(call.work.timeout, rest), started),)
 
     async def _run_one(self, entry: Entry, ready: Call | Result | None) -> Sequence[Result]:
         if ready is None:

@@ -19,6 +19,7 @@ from aiokafka.structs import ConsumerRecord
 
 from schemas.codec import Codec
 from streams.adapters.metrics import PrometheusMetrics
+from streams.app.collector import settle
 from streams.core.group import Limits
 from streams.engine.calls import Calls
 from streams.engine.engine import Engine, EngineOptions
@@ -197,6 +198,7 @@ def _runs(options: argparse.Namespace) -> Iterator[tuple[float, float]]:
         wait=options.wait,
         concurrency=options.concurrency,
     )
+    settle()
     for _ in range(options.rounds):
         yield uvloop.run(_run(task, records)), _bare(records, options.count)
     if options.profile:

@@ -55,7 +55,7 @@ async def test_a_run_that_overruns_is_cancelled_and_counts_as_a_failed_attempt(k
         await made.publish(1)
         (dead,) = await dead_letters(made, 1)
     assert cancelled.is_set()
-    assert reason(dead) == "streams.engine.calls.RunTimeoutError"
+    assert reason(dead) == "streams.engine.deadlines.RunTimeoutError"
 
 
 async def test_a_thread_that_overruns_keeps_its_key_until_it_ends(kit) -> None:
@@ -107,7 +107,7 @@ async def test_a_process_that_overruns_is_killed(kit, tmp_path: Path) -> None:
         (dead,) = await dead_letters(made, 1)
         process = int(notes.read_text().split()[1])
         await eventually(lambda: not alive(process))
-    assert reason(dead) == "streams.engine.calls.RunTimeoutError"
+    assert reason(dead) == "streams.engine.deadlines.RunTimeoutError"
 
 
 def alive(process: int) -> bool:

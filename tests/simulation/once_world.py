@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
-from streams.engine.calls import RunTimeoutError
+from streams.engine.deadlines import RunTimeoutError
 from streams.engine.fence import PATIENCE, Means
 from streams.engine.once import OnceCalls
 from streams.job import Done, NotDone, Once, OutcomeUnknownError, TransientError, Unknown, Work

@@ -21,6 +21,7 @@ class Log:
         self.ended: list[Any] = []
         self.errors: list[BaseException] = []
         self.changed = asyncio.Event()
+        self.then: Any = lambda ended: None
         self.crew = Crew(lambda run: begun(run[0]()), self.report, self.fail)
 
     def fail(self, error: BaseException) -> None:
@@ -29,6 +30,7 @@ class Log:
 
     def report(self, ended: Any) -> None:
         self.ended += [results for _, results in ended]
+        self.then(ended)
         self.changed.set()
 
     async def reached(self, count: int) -> None:
@@ -132,3 +134,33 @@ async def test_an_error_that_is_no_result_is_told_of() -> None:
         await log.changed.wait()
     with pytest.raises(AssertionError, match="an invariant"):
         raise log.errors[0]
+
+
+async def test_tasks_that_have_waited_take_the_next_runs() -> None:
+    log, seen = Log(), set()
+
+    async def waits() -> list[str]:
+        seen.add(asyncio.current_task())
+        await asyncio.sleep(0.001)
+        return []
+
+    log.then = lambda ended: log.crew.take([(waits,) for _ in ended] if len(log.ended) < 50 else [])
+    log.crew.take([(waits,)] * 5)
+    await log.reached(50)
+    assert len(seen) < 25, "fifty runs, five at once"
+
+
+async def test_a_run_that_cancels_its_own_task_as_it_ends_is_reported() -> None:
+    log = Log()
+
+    async def odd() -> list[str]:
+        await asyncio.sleep(0)
+        asyncio.current_task().cancel()  # type: ignore[union-attr]
+        return ["odd"]
+
+    log.crew.take([(odd,)])
+    await log.reached(1)
+    log.crew.take([named("b")])
+    await log.reached(2)
+    assert log.ended == [["odd"], ["b"]]
+    assert not log.errors

@@ -20,6 +20,7 @@ from streams.adapters.kafka.options import client_options
 from streams.adapters.kafka.publisher import KafkaPublisher
 from streams.adapters.kafka.reader import KafkaLogReader
 from streams.adapters.metrics import PrometheusMetrics
+from streams.app.collector import settle
 from streams.core.group import Limits
 from streams.core.retry import RetryPolicy
 from streams.engine.calls import Calls
@@ -162,6 +163,7 @@ async def running(task: Task, group: Group) -> AsyncIterator[Engine]:
     kafka = client_options(settings)
     async with contextlib.AsyncExitStack() as stack:
         engine = await _wired(stack, task, group, settings, kafka)
+        settle()
         working = asyncio.create_task(engine.run())
         try:
             await asyncio.wait({working, asyncio.ensure_future(engine.ready.wait())}, return_when="FIRST_COMPLETED")
