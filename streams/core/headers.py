@@ -48,7 +48,8 @@ DLT = 2**31 - 1
 _NUMBER = r"(0|[1-9][0-9]{0,17})"
 _TIER_LEVEL = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}")
 _DLT_LEVEL = re.compile(rf"{_NUMBER}\.dlt")
-_DIGITS = re.compile(_NUMBER)
+_MOST_DIGITS = 18
+_ZERO = {"0", ord("0")}
 
 
 class Level(NamedTuple):
@@ -113,8 +114,9 @@ def parse_place(text: str | bytes | None) -> Place | None:
 
 def parse_number(text: str | bytes | None) -> int | None:
     """A whole number >= 0 in its plain decimal form, or None."""
-    text = _decoded(text)
-    return int(text) if _DIGITS.fullmatch(text) else None
+    if not text or len(text) > _MOST_DIGITS or not text.isdigit() or not text.isascii():
+        return None
+    return None if text[0] in _ZERO and len(text) > 1 else int(text)
 
 
 def header(headers: Headers, name: str) -> bytes | None:

@@ -129,6 +129,7 @@ def _unfinished(
 ) -> Iterator[tuple[int, int, bytes | None, Way, int, int]]:
     for number, shelf in shelves.items():
         track = tracks[number]
+        some = track.ahead or track.position > shelf.committed  # mostly nothing is, and a tier may hold millions
         for offset, key, way, left_at, origin in shelf.scanned:
-            if not track.is_finished(offset):
+            if not (some and track.is_finished(offset)):
                 yield number, offset, key, way, left_at, origin

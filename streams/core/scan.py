@@ -86,8 +86,8 @@ class Scan:
 
     def add(self, offset: int, key: bytes | None, record_headers: Sequence[tuple[str, bytes]]) -> None:
         """Note a record; what a stranger left out or misspelt in the headers is absent."""
-        found = {name: value for name, value in record_headers if value is not None}
-        left, _, at = found.get(headers.FROM, b"").rpartition(b"@")
+        found = dict(record_headers)
+        left, _, at = (found.get(headers.FROM) or b"").rpartition(b"@")
         left_at = headers.parse_number(at)
         origin = headers.parse_number(found.get(headers.ORIGIN_OFFSET))
         raw = (

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +30,13 @@ def test_a_strangers_bytes_never_raise(text: bytes | str | None) -> None:
         if parsed is not None:
             assert formatted(parsed) == (text.decode() if isinstance(text, bytes) else text)
     h.parse_number(text)
+
+
+@given(st.one_of(st.binary(), st.text(), st.from_regex(r"[0-9]{1,20}", fullmatch=True), numbers.map(str)))
+def test_a_number_is_one_only_in_its_plain_form(text: bytes | str) -> None:
+    found = h.parse_number(text)
+    plain = text if isinstance(text, str) else text.decode(errors="replace")
+    assert found == (int(plain) if re.fullmatch(r"0|[1-9][0-9]{0,17}", plain) else None)
 
 
 def test_what_is_almost_a_level_is_none() -> None:
