@@ -285,9 +285,11 @@ class Lanes:
         if lane.running or lane.blocked or self.stopped:
             return ()
         queue = lane.queue(self._top(lane)) if lane.above or self.outstanding.levels else lane.source
-        if most == 1 and queue and queue[0].due <= now and queue[0].came_from is None:
-            lane.running = 1
-            return (queue[0],)
+        if queue and (most == 1 or len(queue) == 1):
+            head = queue[0]
+            if head.due <= now and head.came_from is None:
+                lane.running = 1
+                return (head,)
         taken = self._runnable(queue, most, now) if queue else ()
         lane.running = len(taken)
         if not taken:
@@ -310,7 +312,12 @@ class Lanes:
         """A run of the entry ended; the last one of its lane's run lets the lane go on."""
         lane = entry.lane
         lane.running -= 1
-        if result is SUCCEEDED:
+        if result is SUCCEEDED and entry.level is SOURCE:  # nearly every record, hence without a call
+            head, track = lane.source.popleft(), entry.track
+            assert head is entry, "a lane is left from its head"
+            del track.pending[entry.offset]
+            track.held_bytes -= entry.size
+        elif result is SUCCEEDED:
             self._leave(lane, entry)
         elif isinstance(result, Failed):
             self._failed(entry, result, now)
@@ -322,11 +329,6 @@ class Lanes:
             self.advance(lane, now)
 
     def _leave(self, lane: Lane, entry: Entry) -> None:
-        if entry.level is SOURCE:
-            head = lane.source.popleft()
-            assert head is entry, "a lane is left from its head"
-            entry.track.finish(entry.offset)
-            return
         lane.pop(entry)
         if entry.track is self.dlt:
             held = self.held.pop(entry.offset)

@@ -136,6 +136,8 @@ class Runner:
             if type(ready) is not Call and ready is not SUCCEEDED and entry.key is not None:
                 stopped.add(entry.key)
         calls = [item for item in prepared.values() if type(item) is Call]
+        if len(calls) == len(entries) and all(call.work is calls[0].work for call in calls) and calls[0].work.batch:
+            return await self._halved(calls)
         results = dict(zip((call.entry for call in calls), await self._run_calls(calls), strict=True))
         return _up_to_the_first_failure(
             entries, [results[entry] if isinstance(item, Call) else item for entry, item in prepared.items()]
