@@ -15,7 +15,7 @@ from streams.core import headers as h
 from streams.core.redaction import head, one_line, redacted, tail
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 Classification = Literal["undecodable", "unknown-type", "rejected", "final", "exhausted", "outcome-unknown", "follower"]
 
@@ -60,7 +60,7 @@ class Failure:
         attempts: Runs in all, the failed one included.
         time: Of the failure, ms since the epoch; the first failure's too, unless the headers name one.
         exception: Full class name, ``package.module.Class``.
-        stack: The formatted traceback, ``""`` where nothing was raised.
+        stack: Formats the traceback, ``""`` where nothing was raised; of a failure that is retried nobody asks for it.
         version: Of the program that gave up.
     """
 
@@ -74,7 +74,7 @@ class Failure:
     time: int
     exception: str
     message: str
-    stack: str
+    stack: Callable[[], str]
     classification: Classification
     version: str
 
@@ -145,7 +145,7 @@ def _story(record_headers: Sequence[tuple[str, bytes]], failure: Failure) -> _St
         timestamp=timestamp,
         exception=head(one_line(failure.exception), NAME_ROOM),
         message=head(one_line(redacted(failure.message, MESSAGE_ROOM)), MESSAGE_ROOM),
-        stack=tail(redacted(failure.stack, STACK_ROOM, from_end=True), STACK_ROOM),
+        stack=tail(redacted(failure.stack(), STACK_ROOM, from_end=True), STACK_ROOM),
     )
 
 

@@ -116,7 +116,7 @@ class Lanes:
         lane.source.append(entry)
         if lane.running or lane.ready:
             return
-        if self.stopped or lane.above or self.outstanding.levels or lane.blocked or len(lane.source) > 1:
+        if self.stopped or self._is_above(lane) or lane.blocked or len(lane.source) > 1:
             self.advance(lane, now)
         else:  # the first record of a key that has nothing else
             lane.ready = True
@@ -224,7 +224,7 @@ class Lanes:
         """Apply the rules to a key: follow, wait, or get ready to run."""
         if lane.running or lane.blocked or self.stopped:
             return
-        if not (lane.above or self.outstanding.levels):  # nothing of any key is outstanding: most of the time
+        if not self._is_above(lane):  # most of the time
             if lane.source:
                 self._wait_or_get_ready(lane, lane.source[0], now)
             else:
@@ -249,6 +249,10 @@ class Lanes:
         elif not lane.ready:
             lane.ready = True
             self.ready.append(lane)
+
+    def _is_above(self, lane: Lane) -> bool:
+        """Whether something of the key is above the source, read or not."""
+        return bool(lane.above) or (bool(self.outstanding.levels) and self.outstanding.holds(lane.key))
 
     def _top(self, lane: Lane) -> Level:
         return next(iter(lane.levels), SOURCE) if lane.key is None else self.outstanding.top(lane.key)
@@ -284,7 +288,7 @@ class Lanes:
         lane.ready = False
         if lane.running or lane.blocked or self.stopped:
             return ()
-        queue = lane.queue(self._top(lane)) if lane.above or self.outstanding.levels else lane.source
+        queue = lane.queue(self._top(lane)) if self._is_above(lane) else lane.source
         if queue and (most == 1 or len(queue) == 1):
             head = queue[0]
             if head.due <= now and head.came_from is None:

@@ -42,6 +42,13 @@ class Outstanding:
             del self._counts[level]
             self.levels = sorted(self._counts)
 
+    def holds(self, key: bytes | None) -> bool:
+        """Whether anything of the key is outstanding."""
+        for keys in self._counts.values():  # noqa: SIM110 - asked for every record, and any() takes twice as long
+            if key in keys:
+                return True
+        return False
+
     def top(self, key: bytes | None) -> Level:
         """The highest level with something of the key; the source if there is none."""
         for level in reversed(self.levels):

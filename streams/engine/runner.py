@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -313,10 +314,14 @@ class Runner:
             time=int(time.time() * 1000),
             exception=f"{type(error).__module__}.{type(error).__qualname__}",
             message=str(error),
-            stack="".join(traceback.format_exception(error)) if error.__traceback__ else "",
+            stack=partial(_trace, error),
             classification=classification,
             version=self._version,
         )
+
+
+def _trace(error: Exception) -> str:
+    return "".join(traceback.format_exception(error)) if error.__traceback__ else ""
 
 
 def _is_direct(work: Work) -> bool:

@@ -85,7 +85,7 @@ class Tracker:
             "dead" if dead else "retrying",
             entry.attempts,
             error=f"{failure.exception}: {failure.message}"[:2_000],
-            stack=failure.stack[-8_192:] or None,
+            stack=failure.stack()[-8_192:] or None,
         )
 
     def _ended(self, entry: Entry, name: str, status: str, attempt: int, **texts: str | None) -> None:

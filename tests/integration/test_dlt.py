@@ -92,7 +92,7 @@ class Desk:
                 time=1_700_000_000_000 + origin,
                 exception=extra.get("exception", "shop.mail.BounceError"),
                 message="no such mailbox",
-                stack="Traceback\nshop.mail.BounceError: no such mailbox",
+                stack=lambda: "Traceback\nshop.mail.BounceError: no such mailbox",
                 classification="exhausted",
                 version="0.1.0",
             )

@@ -159,7 +159,7 @@ def die(broker: Broker, key: str | None, origin: int, partition: int = 0, **extr
         time=extra.get("time", broker.now),
         exception=extra.get("exception", "a.b.BadError"),
         message="m",
-        stack="s",
+        stack=lambda: "s",
         classification=extra.get("classification", "final"),
         version="1",
     )

@@ -31,7 +31,7 @@ FAILURE = Failure(
     time=0,
     exception="E",
     message="boom",
-    stack="",
+    stack=str,
     classification="exhausted",
     version="1",
 )
