@@ -85,7 +85,7 @@ class Scan:
             yield Waiting(offset, key, way, due / 1000, attempts)
 
     def add(self, offset: int, key: bytes | None, record_headers: Sequence[tuple[str, bytes]]) -> None:
-        """Note a record; what a stranger left out or misspelt in the headers is absent."""
+        """Note a record; of each header the last counts, and what a stranger left out or misspelt is absent."""
         found = dict(record_headers)
         left, _, at = (found.get(headers.FROM) or b"").rpartition(b"@")
         left_at = headers.parse_number(at)

@@ -62,17 +62,18 @@ class Moved(NamedTuple):
 
 
 def parse_moved(record_headers: Sequence[tuple[str, bytes]]) -> Moved:
-    """Read the way from the headers; what a stranger left out or misspelt is absent."""
-    found = {name: value for name, value in record_headers if name.startswith("kl-") and value is not None}
+    """Read the way from the headers, the last of each name; what a stranger left out or misspelt is absent."""
+    found = dict(record_headers)
+    mover, control = found.get(headers.MOVER), found.get(headers.CONTROL)
     return Moved(
         level=headers.parse_level(found.get(headers.LEVEL)),
         came_from=headers.parse_place(found.get(headers.FROM)),
-        mover=found[headers.MOVER].decode(errors="replace") if headers.MOVER in found else None,
+        mover=None if mover is None else mover.decode(errors="replace"),
         due=(headers.parse_number(found.get(headers.DUE)) or 0) / 1000,
         attempts=headers.parse_number(found.get(headers.ATTEMPTS)) or 0,
         hold=found.get(headers.HOLD) == headers.HELD.encode(),
         follower=found.get(headers.CLASSIFICATION) == headers.FOLLOWER.encode(),
-        control=found[headers.CONTROL].decode(errors="replace") if headers.CONTROL in found else None,
+        control=None if control is None else control.decode(errors="replace"),
         origin=headers.parse_number(found.get(headers.ORIGIN_OFFSET)),
     )
 
