@@ -267,6 +267,8 @@ class Core:
 
     def _flow(self, lanes: Lanes, shelf: int, track: Track, now: float) -> None:
         self._admit(lanes, shelf, now)
+        if shelf == SHELF_SOURCE and lanes.crowding.slow(track, now):
+            lanes.make_room(now)
         # The source is only left unread while it is full; a tier may stay full until its records are due, and what
         # the client has prefetched of it would stand in memory as long.
         if track.inbox and not track.paused and shelf != SHELF_SOURCE:

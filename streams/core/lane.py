@@ -18,10 +18,15 @@ if TYPE_CHECKING:
 
 
 class Lane:
-    """See the module. ``blocked`` counts dead letters of the key that are not acknowledged yet."""
+    """See the module.
+
+    Attributes:
+        blocked: Dead letters of the key that are not acknowledged yet.
+        crowds: Whether it is to make room for other keys as soon as nothing of it runs.
+    """
 
     # Nearly every record is read from the source and finishes there, hence a queue that needs no look-up.
-    __slots__ = ("above", "blocked", "key", "lanes", "ready", "running", "source", "timer")
+    __slots__ = ("above", "blocked", "crowds", "key", "lanes", "ready", "running", "source", "timer")
 
     def __init__(self, lanes: Lanes, key: bytes | None) -> None:
         self.lanes = lanes
@@ -30,6 +35,7 @@ class Lane:
         self.above: dict[Level, deque[Entry]] | None = None
         self.running = 0
         self.blocked = 0
+        self.crowds = False
         self.ready = False
         self.timer = 0.0
 

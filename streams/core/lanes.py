@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from streams.core import headers, levels
 from streams.core.commands import NOT_RUN, SUCCEEDED, Append, Blocked, DeadLetter, Failed, Fetch
+from streams.core.crowding import Crowding
 from streams.core.headers import SOURCE, Level
 from streams.core.held import Held, HeldKeys
 from streams.core.lane import Lane
@@ -53,6 +54,7 @@ class Lanes:
         self.pins: dict[Entry, None] = {}
         self._pinned: dict[Entry, None] = {}
         self.gated: dict[Lane, None] = {}
+        self.crowding = Crowding()
         self.stopped = True
         self.fresh = True  # no commit of ours was acknowledged yet
         self.fenced = 0  # records of a zombie that were passed over
@@ -224,6 +226,9 @@ class Lanes:
         """Apply the rules to a key: follow, wait, or get ready to run."""
         if lane.running or lane.blocked or self.stopped:
             return
+        if lane.crowds:
+            lane.crowds = False
+            self._park(lane)
         if not self._is_above(lane):  # most of the time
             if lane.source:
                 self._wait_or_get_ready(lane, lane.source[0], now)
@@ -370,11 +375,24 @@ class Lanes:
     def park(self, most: int) -> None:
         """Move the oldest waiting source records into the first tier, so that the commit map has fewer gaps."""
         for entry in list(self.source.pending.values())[:most]:
-            lane = entry.lane
-            first = not lane.running and lane.source and lane.source[0] is entry
-            if first and self.outstanding.top(lane.key) == SOURCE:
-                entry.lane.pop(entry)
-                self._move(entry, Level(0, 0, 1), entry.due)
+            if not entry.lane.running and entry.lane.source and entry.lane.source[0] is entry:
+                self._park(entry.lane)
+
+    def _park(self, lane: Lane) -> None:
+        """Move the first record of a key into the first tier; what waits behind it follows."""
+        if lane.source and self.outstanding.top(lane.key) == SOURCE:
+            head = lane.source.popleft()
+            self._move(head, Level(0, 0, 1), head.due)
+
+    def make_room(self, now: float) -> None:
+        """Let the key that has more than half of what is held of the source go on in the first tier.
+
+        So a key that cannot keep up with its records does not keep those of others from being read.
+        """
+        lane = max(self.lanes.values(), key=_held_of_source, default=None)
+        if lane is not None and self.tiers and 2 * len(lane.source) > len(self.source.pending):
+            lane.crowds = True
+            self.advance(lane, now)
 
     # -- acknowledgements ------------------------------------------------------------------------------------------
 
@@ -431,3 +449,7 @@ class Lanes:
             self.advance(lane, now)
         for key in self.held.keys:
             self.advance(self._lane(key), now)
+
+
+def _held_of_source(lane: Lane) -> int:
+    return len(lane.source)

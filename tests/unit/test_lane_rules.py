@@ -350,6 +350,51 @@ def test_when_the_commit_map_is_full_waiting_records_are_moved_out_of_its_way(mo
     assert len(bench.turn()) == 40
 
 
+def run_all(bench: Bench) -> list[str]:
+    """Turn, end what was started and commit until nothing is left; the names of the runs."""
+    began = []
+    while found := bench.turn():
+        began += found
+        for run in found:
+            bench.end(run)
+        bench.commit()
+    return began
+
+
+def test_a_key_that_cannot_keep_up_makes_room_for_the_others_and_keeps_its_order() -> None:
+    bench = Bench(records=8)
+    bench.publish(*"a" * 12, "b")
+    assert bench.turn() == ["a@source:0"]
+    bench.now += 0.3
+    bench.end("a@source:0")
+    assert bench.turn() == ["b@source:12"], "the eight that were held of a have left the window"
+    bench.end("b@source:12")
+    bench.commit()
+    bench.publish("a")
+    assert run_all(bench) == [f"a@0.0.1:{n}" for n in range(12)]
+    bench.publish("a")
+    assert run_all(bench) == ["a@source:14"]
+
+
+def test_a_full_window_that_is_read_through_quickly_moves_nothing() -> None:
+    bench = Bench(records=8)
+    bench.publish(*"a" * 100)
+    for number in range(90):
+        assert bench.turn() == [f"a@source:{number}"]
+        bench.now += 0.05
+        bench.end(f"a@source:{number}")
+
+
+def test_a_slow_window_that_many_keys_share_moves_nothing() -> None:
+    bench = Bench(records=8, concurrency=1)
+    bench.publish(*"abcdabcdabcd")
+    bench.turn()
+    bench.now += 10
+    bench.end("a@source:0")
+    assert bench.turn() == ["b@source:1"]
+    assert not [command for command in bench.commands if isinstance(command, Append)]
+
+
 def test_bytes_bound_what_is_admitted_and_one_record_always_fits() -> None:
     bench = Bench(bytes=40)
     for number in range(6):
