@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from streams.core.lanes import Lanes
     from streams.core.track import Entry, Track
 
+# Of a key with so many records waiting, a run takes a row of them at once: as many as end without having to wait are
+# done one after the other, so that the key is not held up by the turns of all others.
+DEEP, ROW = 4, 16
 # How many records are moved out of the way at once when a commit map is nearly full.
 PARK = 64
 
@@ -243,7 +246,8 @@ class Core:
 
     def _next_single(self, now: float) -> Run:
         lane = self._ready.popleft()
-        return lane.lanes.take(lane, 1, now)
+        waiting = len(lane.source)
+        return lane.lanes.take(lane, 1 if waiting < DEEP else min(waiting, ROW), now)
 
     def _next_batch(self, now: float) -> Run | None:
         """The next batch, perhaps empty; None while it should gather more."""

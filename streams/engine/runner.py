@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
+from contextvars import copy_context
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 # How long a key waits when something outside is away.
 TRANSIENT_WAIT = 1.0
+_ROW_SECONDS = 0.002
 _DONE = (SUCCEEDED,)
 
 
@@ -76,6 +78,7 @@ class Runner:
         self._bound = {id(work): calls.bind(work) for work in group.works.values()}
         self._direct = {id(work) for work in group.works.values() if _is_direct(work)}
         self._deadlines = Deadlines()
+        self._batches = any(work.batch for work in group.works.values())
         self._telemetry = telemetry
         self._draw = draw
         self._version = version
@@ -85,9 +88,25 @@ class Runner:
 
     def begin(self, run: Run) -> Sequence[Result] | Rest[Sequence[Result]]:
         """Make the first step of a run, one entry or a batch in order: its results, or what is left to await."""
-        if len(run) > 1:
-            return begun(self._run_many(run))
-        entry = run[0]
+        if len(run) == 1:
+            return self._begin_one(run[0])
+        return begun(self._run_many(run)) if self._batches else self._begin_row(run)
+
+    def _begin_row(self, run: Run) -> Sequence[Result] | Rest[Sequence[Result]]:
+        """Run records of one key as long as none fails or has to wait, nor all together take long."""
+        results: list[Result] = []
+        until = time.monotonic() + _ROW_SECONDS
+        for entry in run:
+            context = copy_context()
+            found = context.run(self._begin_one, entry)
+            if isinstance(found, Rest):
+                return begun(_and_no_more(run, results, found.within(context)))
+            results += found
+            if found[0] is not SUCCEEDED or time.monotonic() > until:
+                break
+        return _filled(run, results)
+
+    def _begin_one(self, entry: Entry) -> Sequence[Result] | Rest[Sequence[Result]]:
         ready = self._ready(entry)
         if type(ready) is Call and id(ready.work) in self._direct and not self._telemetry.full:
             return self._begin_call(ready)
@@ -318,6 +337,14 @@ class Runner:
             classification=classification,
             version=self._version,
         )
+
+
+async def _and_no_more(run: Run, results: list[Result], rest: Rest[Sequence[Result]]) -> Sequence[Result]:
+    return _filled(run, [*results, *await rest])
+
+
+def _filled(run: Run, results: Sequence[Result]) -> Sequence[Result]:
+    return [*results, *[NOT_RUN] * (len(run) - len(results))]
 
 
 def _trace(error: Exception) -> str:

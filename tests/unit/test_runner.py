@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any
 
@@ -219,8 +220,51 @@ async def test_only_what_succeeded_is_completed() -> None:
             raise ValueError("one")
 
     telemetry = Quiet()
-    await run(runner({"x": Work(handler=handle)}, telemetry), entries(("a", "x:0"), ("b", "x:1"), ("c", "x:2")))
+    taken = runner({"x": Work(handler=handle)}, telemetry)
+    for entry in entries(("a", "x:0"), ("b", "x:1"), ("c", "x:2")):
+        await run(taken, (entry,))
     assert telemetry.completions == [0, 2]
+
+
+async def test_a_row_of_a_key_is_run_until_one_fails() -> None:
+    ran: list[int] = []
+
+    async def handle(number, ctx) -> None:
+        ran.append(number)
+        if number == 1:
+            raise ValueError("one")
+
+    row = entries(*(("a", f"x:{n}") for n in range(4)))
+    assert kinds(await run(runner({"x": Work(handler=handle)}), row)) == ["done", "Failed", "not run", "not run"]
+    assert ran == [0, 1]
+
+
+async def test_a_row_of_a_key_ends_with_the_first_that_has_to_wait() -> None:
+    ran: list[int] = []
+
+    async def handle(number, ctx) -> None:
+        if number == 1:
+            await asyncio.sleep(0)
+        ran.append(number)
+
+    row = entries(*(("a", f"x:{n}") for n in range(4)))
+    assert kinds(await run(runner({"x": Work(handler=handle)}), row)) == ["done", "done", "not run", "not run"]
+    assert ran == [0, 1]
+
+
+async def test_records_of_a_row_see_nothing_of_each_others_context() -> None:
+    note: ContextVar[int] = ContextVar("note", default=-1)
+    seen: list[int] = []
+
+    async def handle(number, ctx) -> None:
+        seen.append(note.get())
+        note.set(number)
+        await asyncio.sleep(0) if number == 2 else None
+        assert note.get() == number
+
+    row = entries(*(("a", f"x:{n}") for n in range(3)))
+    assert kinds(await run(runner({"x": Work(handler=handle)}), row)) == ["done"] * 3
+    assert seen == [-1] * 3
 
 
 async def test_no_run_begins_while_what_is_told_of_it_has_no_room() -> None:
