@@ -103,9 +103,9 @@ class Lanes:
                 self.outstanding.add(entry.level, record.key)
             self._free(moved, entry, now)
         track.hold(entry)
+        entry.came_from = moved.came_from if self._waits_for_its_origin(moved) else None
         if moved.control is None:
             entry.attempts, entry.due = moved.attempts, moved.due
-            entry.came_from = moved.came_from if self._waits_for_its_origin(moved) else None
             self._queue_moved(entry, now)
         elif entry not in self.freed_early.values():
             self.pins[entry] = None
@@ -164,7 +164,7 @@ class Lanes:
         return lane is not None and lane.blocked > 0
 
     def _waits_for_its_origin(self, moved: Moved) -> bool:
-        """Whether a commit must cover the place it came from before it runs.
+        """Whether a commit must cover the place it came from before it runs, or counts as dealt with.
 
         The first commit of an ownership covers all that was known before, but for the dead letters: they are pinned.
         """
@@ -184,6 +184,9 @@ class Lanes:
     def _unpin(self, pin: Entry) -> None:
         if pin.track is self.dlt and self.held.find(pin.offset) is not None:
             return  # an operator has yet to free it
+        if not self._covered(pin):  # a discard, and this commit could not say yet that its dead letter is free
+            self.pins[pin] = None
+            return
         pin.track.finish(pin.offset)
         pin.track.moved.add(pin.offset)
 
@@ -194,7 +197,10 @@ class Lanes:
             return
         entry = self.dlt.pending[record.offset]
         entry.record, entry.level = record, held.level
-        entry.attempts = parse_moved(record.headers).attempts
+        moved = parse_moved(record.headers)
+        entry.attempts = moved.attempts
+        # While it is pinned no commit could say that it is done.
+        entry.came_from = moved.came_from if entry in self.pins or entry in self._pinned else None
         if entry.lane is None:
             self._queue_moved(entry, now)
 
@@ -213,6 +219,8 @@ class Lanes:
         ours = self._blocked(key)
         for early in [at for at, of in self.freed_early.items() if at <= offset or (of.key == key and not ours)]:
             record = self.freed_early.pop(early)
+            if early != offset:
+                record.came_from = None  # no commit of ours will tell of it
             if record.lane is None:
                 self.pins[record] = None
         if freed:

@@ -475,3 +475,53 @@ def test_an_operator_may_act_on_the_dead_letter_of_a_worker_that_was_replaced() 
     bench.commit()
     bench.commit()
     assert bench.broker.commits[0, 0][0] == 1, "the replay topic is not kept from going on"
+
+
+def dead_a_moment_ago(bench: Bench) -> None:
+    """A record of ``a`` is dead and holds its key, another one waits behind it; no commit tells of them yet."""
+    bench.publish("a", "a")
+    bench.turn()
+    bench.end("a@source:0", failed(attempts=1, on_dead="hold"))
+    bench.turn()
+
+
+def test_a_discard_is_committed_only_after_the_commit_that_frees_its_dead_letter() -> None:
+    bench = Bench()
+    dead_a_moment_ago(bench)
+    bench.broker.discard(bench.broker.logs[0, headers.DLT][0])
+    bench.turn()
+    bench.commit()  # of where the dead letter came from: only the next one can say that it is free
+    store_only(bench, 0)
+    bench.turn()
+    assert Fetch(0, 1) in bench.commands, "the key is free: its follower is next"
+
+
+def test_what_followed_a_dead_letter_runs_once_a_commit_covers_where_it_came_from() -> None:
+    bench = Bench()
+    dead_a_moment_ago(bench)
+    bench.broker.discard(bench.broker.logs[0, headers.DLT][0])
+    bench.turn()
+    bench.core.fetched(0, bench.broker.logs[0, headers.DLT][1], bench.now)
+    assert bench.turn() == [], "no commit could say that it is done"
+    bench.commit()
+    assert bench.turn() == ["a@0.dlt:1"]
+    bench.end("a@0.dlt:1")
+    bench.commit()
+    bench.restart()
+    bench.turn()
+    assert not [c for c in bench.commands if isinstance(c, Fetch)], "what is done and committed is not run again"
+
+
+def test_a_replay_of_a_replaced_workers_dead_letter_does_not_wait_for_one_of_our_own() -> None:
+    bench = Bench()
+    bench.publish("a")
+    bench.turn()
+    bench.end("a@source:0", failed(attempts=1))
+    (ours,) = [c for c in bench.core.take_commands(bench.now) if isinstance(c, DeadLetter)]
+    way = {headers.LEVEL: "0.dlt", headers.FROM: "source@7", headers.MOVER: "zombie"}
+    for _ in range(2):
+        bench.broker.append(0, headers.DLT, b"a", b"v", headers.replaced((), way))
+    bench.broker.replay(bench.broker.logs[0, headers.DLT][1])
+    assert bench.turn() == [], "the key waits for its dead letter to be stored"
+    bench.core.appended(ours, 0, bench.now)
+    assert bench.turn() == ["a@1.0.0:0"]
