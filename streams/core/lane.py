@@ -22,11 +22,12 @@ class Lane:
 
     Attributes:
         blocked: Dead letters of the key that are not acknowledged yet.
+        finished: When it last finished a record of the source, or what it may have: the snapshots taken before.
         crowds: Whether it is to make room for other keys as soon as nothing of it runs.
     """
 
     # Nearly every record is read from the source and finishes there, hence a queue that needs no look-up.
-    __slots__ = ("above", "blocked", "crowds", "key", "lanes", "ready", "running", "source", "timer")
+    __slots__ = ("above", "blocked", "crowds", "finished", "key", "lanes", "ready", "running", "source", "timer")
 
     def __init__(self, lanes: Lanes, key: bytes | None) -> None:
         self.lanes = lanes
@@ -36,6 +37,7 @@ class Lane:
         self.running = 0
         self.blocked = 0
         self.crowds = False
+        self.finished = lanes.departures.sent
         self.ready = False
         self.timer = 0.0
 

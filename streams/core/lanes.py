@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from streams.core import headers, levels
 from streams.core.commands import NOT_RUN, SUCCEEDED, Append, Blocked, DeadLetter, Failed, Fetch
 from streams.core.crowding import Crowding
-from streams.core.headers import SOURCE, Level
+from streams.core.departures import Departures
+from streams.core.headers import SOURCE, Level, Place
 from streams.core.held import Held, HeldKeys
 from streams.core.lane import Lane
 from streams.core.outstanding import Outstanding
@@ -55,6 +56,7 @@ class Lanes:
         self._pinned: dict[Entry, None] = {}
         self.gated: dict[Lane, None] = {}
         self.crowding = Crowding()
+        self.departures = Departures(self.tracks)
         self.stopped = True
         self.fresh = True  # no commit of ours was acknowledged yet
         self.fenced = 0  # records of a zombie that were passed over
@@ -157,6 +159,8 @@ class Lanes:
         if freed is None:
             return
         self._leave_dlt(freed)
+        if freed.offset not in self.dlt.pending:
+            self.dlt.moved.add(freed.offset)
         self.advance(self._lane(freed.key), now)
 
     def _blocked(self, key: bytes | None) -> bool:
@@ -179,12 +183,11 @@ class Lanes:
         entry = self.dlt.pending[freed.offset]
         if entry not in self.pins and entry not in self._pinned:
             self.dlt.finish(freed.offset)
-            self.dlt.moved.add(freed.offset)
 
     def _unpin(self, pin: Entry) -> None:
         if pin.track is self.dlt and self.held.find(pin.offset) is not None:
             return  # an operator has yet to free it
-        if not self._covered(pin):  # a discard, and this commit could not say yet that its dead letter is free
+        if not self._covered(pin):  # as of a discard whose dead letter this commit could not call free yet
             self.pins[pin] = None
             return
         pin.track.finish(pin.offset)
@@ -197,21 +200,21 @@ class Lanes:
             return
         entry = self.dlt.pending[record.offset]
         entry.record, entry.level = record, held.level
-        moved = parse_moved(record.headers)
-        entry.attempts = moved.attempts
-        # While it is pinned no commit could say that it is done.
-        entry.came_from = moved.came_from if entry in self.pins or entry in self._pinned else None
+        entry.attempts = parse_moved(record.headers).attempts
         if entry.lane is None:
             self._queue_moved(entry, now)
 
-    def keep_dead(self, offset: int, key: bytes | None, level: Level, *, hold: bool, follower: bool) -> None:
+    def keep_dead(
+        self, offset: int, key: bytes | None, level: Level, came_from: Place | None, *, hold: bool, follower: bool
+    ) -> None:
         """Note a record of the dead-letter topic; one that holds its key stays until an operator frees it.
 
-        The bookmark passes it only after an acknowledged commit of the place it came from: where that was not stored,
-        a crash would bring it back to life.
+        The bookmark passes it, and it runs, only after an acknowledged commit of the place it came from: where that
+        was not stored, a crash would bring it back to life.
         """
         self.dlt.position = offset + 1
         entry = Entry(self.dlt, offset, key, level, None)
+        entry.came_from = came_from
         self.dlt.hold(entry)
         self.pins[entry] = None
         freed = offset in self.freed_early
@@ -334,6 +337,7 @@ class Lanes:
             assert head is entry, "a lane is left from its head"
             del track.pending[entry.offset]
             track.held_bytes -= entry.size
+            lane.finished = self.departures.sent
         elif result is SUCCEEDED:
             self._leave(lane, entry)
         elif isinstance(result, Failed):
@@ -374,11 +378,15 @@ class Lanes:
         if hold:
             self.outstanding.add(level, entry.key)
         entry.lane.blocked += 1
-        self.commands.append(DeadLetter(entry, level, hold, result.failure))
+        self._send(DeadLetter(entry, level, hold, result.failure))
 
     def _move(self, entry: Entry, target: Level, due: float, failure: Any = None) -> None:
         self.outstanding.add(target, entry.key)
-        self.commands.append(Append(entry, target, due, failure))
+        self._send(Append(entry, target, due, failure))
+
+    def _send(self, move: Append | DeadLetter) -> None:
+        if not self.departures.keeps(move):
+            self.commands.append(move)
 
     def park(self, most: int) -> None:
         """Move the oldest waiting source records into the first tier, so that the commit map has fewer gaps."""
@@ -411,7 +419,8 @@ class Lanes:
             entry.lane.blocked -= 1
         if command.level.tier == headers.DLT:
             hold = command.hold if isinstance(command, DeadLetter) else True
-            self.keep_dead(offset, entry.key, command.level, hold=hold, follower=isinstance(command, Append))
+            place = Place(entry.level, entry.offset)
+            self.keep_dead(offset, entry.key, command.level, place, hold=hold, follower=isinstance(command, Append))
         if entry.track is self.dlt:
             held = self.held.pop(entry.offset)
             assert held is not None
@@ -426,7 +435,7 @@ class Lanes:
     @property
     def waits_for_commit(self) -> bool:
         """Whether something may go on only once a commit is acknowledged."""
-        return self.fresh or bool(self.gated or self.pins or self._pinned)
+        return self.fresh or bool(self.gated or self.pins or self._pinned or self.departures)
 
     def snapshot(self) -> tuple[dict[tuple[int, int], tuple[int, str]], bool]:
         """What to commit for every shelf, and whether the metadata held everything."""
@@ -437,6 +446,7 @@ class Lanes:
             complete = complete and whole
         self._pinned |= self.pins
         self.pins = {}
+        self.departures.snapshot()
         return offsets, complete
 
     def committed(self, now: float) -> None:
@@ -446,6 +456,7 @@ class Lanes:
         pinned, self._pinned = self._pinned, {}
         for pin in pinned:
             self._unpin(pin)
+        self.commands += self.departures.committed()
         gated, self.gated = self.gated, {}
         for lane in gated:
             self.advance(lane, now)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from streams.core import commit_map, headers
 from streams.core.commit_map import Fence
-from streams.core.headers import Level
+from streams.core.headers import Level, Place
 from streams.core.lanes import Lanes
 from streams.core.scan import NO_ORIGIN, Scan, Way
 from streams.core.track import SHELF_SOURCE, Track, shelf_of
@@ -53,8 +53,8 @@ def restore(partition: int, tiers: tuple[float, ...], mover: str, shelves: Mappi
     for number, _, key, way, _, _ in _unfinished(shelves, tracks):
         if number != headers.DLT and way.control is None:
             lanes.outstanding.add(way.level or Level(0, 0, number), key)
-    for _, offset, key, way, _, _ in dead:
-        _keep_dead(lanes, offset, key, way)
+    for _, offset, key, way, left_at, _ in dead:
+        _keep_dead(lanes, offset, key, way, left_at)
     for number, track in tracks.items():
         if number != SHELF_SOURCE:
             track.fence = Fence(track.end, mover)
@@ -63,12 +63,14 @@ def restore(partition: int, tiers: tuple[float, ...], mover: str, shelves: Mappi
     return lanes
 
 
-def _keep_dead(lanes: Lanes, offset: int, key: bytes | None, way: Way) -> None:
+def _keep_dead(lanes: Lanes, offset: int, key: bytes | None, way: Way, left_at: int) -> None:
     level = way.level or headers.dlt_level(0)
     held = way.hold and key is not None and not lanes.dlt.is_finished(offset)
     if held:
         lanes.outstanding.add(level, key)
-    lanes.keep_dead(offset, key, level, hold=held, follower=way.follower)
+    left = way.left
+    place = Place(left, left_at) if left is not None and shelf_of(left) in lanes.tracks else None
+    lanes.keep_dead(offset, key, level, place, hold=held, follower=way.follower)
 
 
 def _pass_over_zombies(shelves: Mapping[int, Shelf], tracks: Mapping[int, Track]) -> None:

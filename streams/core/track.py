@@ -90,7 +90,10 @@ class Track:
     """
 
     __slots__ = (
+        "_left",
         "_moving",
+        "_settled",
+        "_told",
         "ahead",
         "end",
         "fence",
@@ -116,6 +119,9 @@ class Track:
         # commit was sent, and those it carries.
         self.moved: set[int] = set()
         self._moving: set[int] = set()
+        # How many offsets were finished in the last snapshot, and in the last whole one that was acknowledged.
+        self._left = self._settled = committed
+        self._told: int | None = None  # the offset up to which the last snapshot tells what is finished, if not all
         self.held_bytes = 0
 
     @property
@@ -147,6 +153,11 @@ class Track:
         """Whether an acknowledged commit says that the record at ``offset`` is finished here."""
         return self.is_finished(offset) and offset not in self.moved and offset not in self._moving
 
+    @property
+    def settled(self) -> bool:
+        """Whether an acknowledged commit covers all that was finished here, but for what moved away."""
+        return self.position - len(self.pending) - len(self.moved) - len(self._moving) == self._settled
+
     def finished_above(self) -> Iterator[tuple[int, int]]:
         """The finished stretches above the low-water mark, ascending."""
         last = None
@@ -164,11 +175,24 @@ class Track:
         text, complete = commit_map.encode(low, _joined(self.finished_above()), self.fence)
         self._moving |= self.moved
         self.moved = set()
+        self._left = self.position - len(self.pending)
+        self._told = None if complete else max((end for _, end in commit_map.decode(low, text).finished), default=low)
         return low, text, complete
 
     def committed(self) -> None:
         """The last snapshot was acknowledged."""
-        self._moving = set()
+        self._moving = {offset for offset in self._moving if not self.told(offset)}
+        if self._told is None:
+            self._settled = self._left
+
+    @property
+    def settled_whole(self) -> bool:
+        """Whether the last snapshot told all that was finished."""
+        return self._told is None
+
+    def told(self, offset: int) -> bool:
+        """Whether the last snapshot told all that is finished below ``offset``, and at it."""
+        return self._told is None or offset < self._told
 
 
 def _joined(intervals: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:

@@ -239,17 +239,22 @@ class Engine:
         self.core.stop()
         self.ready.clear()
         self._assigned.clear()  # an assignment not taken over yet is none any more
-        await self._drain()
+        until = asyncio.get_running_loop().time() + self._options.drain_timeout
+        drained = await self._drain(until)
         await self._committer.commit()
+        if drained and not self.core.drained:  # moves that the commit has let go
+            await self._drain(until)
+            await self._committer.commit()
         self.epoch += 1
         self.core.revoked()
         await self._appender.reset()
 
-    async def _drain(self) -> None:
+    async def _drain(self, until: float) -> bool:
+        """Whether everything came to its end in time; nothing runs any more."""
         self._idle.clear()
         self.pump()
         try:
-            async with asyncio.timeout(self._options.drain_timeout):
+            async with asyncio.timeout_at(until):
                 while not self.core.drained and self._rebuild is None:
                     await self._idle.wait()
                     self._idle.clear()
@@ -257,10 +262,12 @@ class Engine:
             log.warning(
                 "drain deadline passed; runs are cancelled", group=self._family.group, runs=len(self.core.running)
             )
+        drained = self.core.drained
         for fetch in list(self._fetches):
             fetch.cancel()
         await self._crew.cancel()
         await asyncio.gather(*self._fetches, return_exceptions=True)
+        return drained
 
     async def _build_anew(self) -> None:
         self._telemetry.rebuilt(self._rebuild or "")

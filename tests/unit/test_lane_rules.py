@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -337,8 +338,9 @@ def test_when_the_commit_map_is_full_waiting_records_are_moved_out_of_its_way(mo
     bench.turn()
     for number, key in enumerate(keys):
         bench.end(f"{key}@source:{number}", SUCCEEDED if number % 2 else Blocked(60.0))
-    bench.commit()  # does not fit
-    bench.turn()
+    for _ in range(6):  # what does not fit moves once a commit tells what lies before it
+        bench.commit()
+        bench.turn()
     assert len(bench.broker.logs[0, 1]) == 40, "every waiting record went into the first tier"
     assert all(parse_moved(record.headers).due > bench.now for record in bench.broker.logs[0, 1]), "due when they were"
     bench.commit()
@@ -367,6 +369,8 @@ def test_a_key_that_cannot_keep_up_makes_room_for_the_others_and_keeps_its_order
     (row,) = bench.turn()
     bench.now += 0.3
     bench.end(row, SUCCEEDED, *[NOT_RUN] * 7)
+    bench.turn()
+    bench.commit()  # of what a has done: a crash would repeat it behind what has left
     assert bench.turn() == ["b@source:12"], "the eight that were held of a have left the window"
     bench.end("b@source:12")
     bench.commit()
@@ -525,3 +529,56 @@ def test_a_replay_of_a_replaced_workers_dead_letter_does_not_wait_for_one_of_our
     assert bench.turn() == [], "the key waits for its dead letter to be stored"
     bench.core.appended(ours, 0, bench.now)
     assert bench.turn() == ["a@1.0.0:0"]
+
+
+def test_a_failed_record_moves_once_a_commit_covers_what_its_key_did_before() -> None:
+    bench = Bench()
+    bench.publish("a", "a")
+    bench.turn()
+    bench.end("a@source:0")
+    bench.turn()
+    bench.end("a@source:1", failed())
+    bench.turn()
+    assert not bench.broker.logs[0, 1], "a crash would repeat the first record behind this one"
+    crashed = copy.deepcopy(bench)
+    crashed.restart()
+    assert crashed.turn() == ["a@source:0"], "what is repeated is repeated in order"
+    bench.commit()
+    bench.turn()
+    assert len(bench.broker.logs[0, 1]) == 1
+
+
+def test_a_dead_letter_and_what_follows_a_replay_wait_for_that_commit_too() -> None:
+    bench = Bench()
+    bench.publish("a", "a")
+    bench.turn()
+    bench.end("a@source:0", failed(attempts=1))
+    bench.turn()
+    bench.commit()
+    bench.end("a@source:1")
+    bench.publish("a")
+    bench.broker.replay(bench.broker.logs[0, headers.DLT][0])
+    bench.turn()
+    assert len(bench.broker.logs[0, 0]) == 1, "the third record has not followed yet"
+    bench.commit()
+    bench.turn()
+    assert len(bench.broker.logs[0, 0]) == 2
+
+
+def test_what_waited_behind_a_dead_letter_moves_once_a_commit_covers_what_ran_there_before() -> None:
+    bench = Bench()
+    held(bench)
+    bench.publish("a")
+    bench.turn()
+    bench.broker.discard(bench.broker.logs[0, headers.DLT][0])
+    bench.turn()
+    bench.commit()
+    for offset in (1, 2):
+        bench.core.fetched(0, bench.broker.logs[0, headers.DLT][offset], bench.now)
+        assert bench.turn() == [f"a@0.dlt:{offset}"]
+        bench.end(f"a@0.dlt:{offset}", SUCCEEDED if offset == 1 else failed())
+        bench.turn()
+    assert not bench.broker.logs[0, 1], "a crash would repeat the one behind the other"
+    bench.commit()
+    bench.turn()
+    assert len(bench.broker.logs[0, 1]) == 1
