@@ -32,12 +32,14 @@ class Shelf:
         metadata: The text committed with it.
         end: The end offset when the scan began.
         scanned: The records from ``committed`` to ``end``; none of the source.
+        freed: Of the dead letters: those known to be freed although ``metadata`` may not say so.
     """
 
     committed: int
     metadata: str = ""
     end: int = 0
     scanned: Scan = field(default_factory=Scan)
+    freed: tuple[int, ...] = ()
 
 
 def restore(partition: int, tiers: tuple[float, ...], mover: str, shelves: Mapping[int, Shelf]) -> Lanes:
@@ -48,6 +50,8 @@ def restore(partition: int, tiers: tuple[float, ...], mover: str, shelves: Mappi
     }
     lanes = Lanes(partition, tiers, mover, tracks)
     _pass_over_zombies(shelves, tracks)
+    for offset in shelves[headers.DLT].freed:
+        tracks[headers.DLT].mark_finished(offset)
     dead = list(_unfinished({headers.DLT: shelves[headers.DLT]}, tracks))
     _drop_lower_copies(shelves, tracks)
     for number, _, key, way, _, _ in _unfinished(shelves, tracks):
@@ -61,6 +65,11 @@ def restore(partition: int, tiers: tuple[float, ...], mover: str, shelves: Mappi
     lanes.dlt.position = max(lanes.dlt.position, lanes.dlt.end)
     lanes.dlt.ahead.drop_below(lanes.dlt.position)
     return lanes
+
+
+def freed_by(replays: Scan) -> tuple[int, ...]:
+    """The offsets of the dead letters that these replays and discards were made of."""
+    return tuple(at for _, _, way, at, _ in replays if way.left is not None and shelf_of(way.left) == headers.DLT)
 
 
 def _keep_dead(lanes: Lanes, offset: int, key: bytes | None, way: Way, left_at: int) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from streams.core import commit_map, headers
 from streams.core.gaps import begin
-from streams.core.restore import Shelf
+from streams.core.restore import Shelf, freed_by
 from streams.core.scan import Scan
 from streams.core.track import SHELF_SOURCE
 from streams.ports import TopicPartition
@@ -43,10 +44,13 @@ async def read_shelves(family: Family, partitions: Sequence[int], commits: Commi
     starts, ends = await reader.starts(topics), await reader.ends(topics)
     worked = _worked(family, known, ends)
     begins = {p: begin(known.get(p), starts[p], ends[p], worked=p.partition in worked) for p in places}
-    scanned = await _scan(family, reader, begins, ends)
+    scanned = await _scan(family, reader, {place: at.offset for place, at in begins.items()}, ends)
+    freed = await _freed(family, reader, begins, starts)
     shelves = {
         partition: {
-            shelf: Shelf(begins[place].offset, begins[place].metadata, ends[place], scanned[place])
+            shelf: Shelf(
+                begins[place].offset, begins[place].metadata, ends[place], scanned[place], freed.get(place, ())
+            )
             for shelf in family.topics
             for place in [family.place(partition, shelf)]
         }
@@ -63,14 +67,28 @@ def _worked(
     return {place.partition for place in own | set(commits)}
 
 
+async def _freed(
+    family: Family, reader: LogReader, begins: Mapping[TopicPartition, Begin], starts: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, tuple[int, ...]]:
+    """The dead letters that were freed, where a commit without a map cannot tell: their keys were held for ever.
+
+    Every commit of a group's own has a fence. One without was made by another tool, or is damaged, or is gone.
+    """
+    dlts = [place for place in begins if family.shelves[place.topic] == headers.DLT]
+    lost = [place for place in dlts if commit_map.decode(begins[place].offset, begins[place].metadata).fence is None]
+    replays = {family.place(place.partition, 0): place for place in lost}
+    read = await _scan(family, reader, {at: starts[at] for at in replays}, {at: begins[at].offset for at in replays})
+    return {replays[at]: freed_by(scan) for at, scan in read.items()}
+
+
 async def _scan(
-    family: Family, reader: LogReader, begins: Mapping[TopicPartition, Begin], ends: Mapping[TopicPartition, int]
+    family: Family, reader: LogReader, begins: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
 ) -> dict[TopicPartition, Scan]:
     found = {place: Scan() for place in begins}
     wanted = {
-        place: at.offset
-        for place, at in begins.items()
-        if family.shelves[place.topic] != SHELF_SOURCE and at.offset < ends[place]
+        place: offset
+        for place, offset in begins.items()
+        if family.shelves[place.topic] != SHELF_SOURCE and offset < ends[place]
     }
     if wanted:
         async for records in reader.read(wanted, {place: ends[place] for place in wanted}):
