@@ -77,13 +77,3 @@ class Lane:
         queue.popleft()
         if not queue and self.above and entry.level in self.above:
             del self.above[entry.level]
-
-    def clear(self, level: Level) -> list[Entry]:
-        """Take all of a level out."""
-        queue = self.queue(level) or ()
-        taken = list(queue)
-        if level == SOURCE:
-            self.source.clear()
-        elif self.above:
-            self.above.pop(level, None)
-        return taken

@@ -277,8 +277,13 @@ class Lanes:
         below = [level for level in lane.levels if level < top and shelf_of(level) != headers.DLT]
         for level in below:
             target = self.outstanding.lowest_above(level, lane.key)
-            for entry in lane.clear(level):
+            queue = lane.queue(level)
+            while queue and self._covered(queue[0]):
+                entry = queue[0]
+                lane.pop(entry)
                 self._move(entry, target, 0.0)
+            if queue:
+                self.gated[lane] = None
 
     def _wait_for_unread(self, lane: Lane, top: Level) -> None:
         if top.tier == headers.DLT and lane.key is not None:

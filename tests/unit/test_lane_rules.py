@@ -582,3 +582,23 @@ def test_what_waited_behind_a_dead_letter_moves_once_a_commit_covers_what_ran_th
     bench.commit()
     bench.turn()
     assert len(bench.broker.logs[0, 1]) == 1
+
+
+def test_a_moved_record_follows_only_once_a_commit_covers_where_it_came_from() -> None:
+    bench = Bench()
+    bench.publish("a", "a")
+    bench.turn()
+    bench.end("a@source:0", failed(attempts=1))
+    bench.turn()
+    bench.commit()
+    bench.end("a@source:1", failed())
+    (move,) = [c for c in bench.core.take_commands(bench.now) if isinstance(c, Append)]
+    stored = headers.replaced((), moves.way(move, f"w{bench.names}"))
+    offset = bench.broker.append(0, 1, b"a", b"v", stored)  # and the acknowledgement is late
+    bench.broker.replay(bench.broker.logs[0, headers.DLT][0])
+    bench.turn()
+    assert len(bench.broker.logs[0, 0]) == 1, "done further up, a crash would bring it back in the source"
+    bench.core.appended(move, offset, bench.now)
+    bench.commit()
+    bench.turn()
+    assert len(bench.broker.logs[0, 0]) == 2
