@@ -58,6 +58,7 @@ class Runner:
     Args:
         draw: Gives random numbers in [0, 1) for jitter.
         version: Of this program, noted on dead letters.
+        monotonic: The clock by which a row of a key's records shares the loop.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Runner:
         telemetry: Telemetry,
         draw: Callable[[], float],
         version: str,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._group = group
         self._name = group.name
@@ -82,6 +84,7 @@ class Runner:
         self._telemetry = telemetry
         self._draw = draw
         self._version = version
+        self._monotonic = monotonic
         held = any(work.retry.on_dead == "hold" for work in group.works.values())
         # A record whose handler is not known must not overtake a key that some handler of the group would hold.
         self._unknown_policy = RetryPolicy(on_dead="hold" if held else "skip")
@@ -95,14 +98,14 @@ class Runner:
     def _begin_row(self, run: Run) -> Sequence[Result] | Rest[Sequence[Result]]:
         """Run records of one key as long as none fails or has to wait, nor all together take long."""
         results: list[Result] = []
-        until = time.monotonic() + _ROW_SECONDS
+        until = self._monotonic() + _ROW_SECONDS
         for entry in run:
             context = copy_context()
             found = context.run(self._begin_one, entry)
             if isinstance(found, Rest):
                 return begun(_and_no_more(run, results, found.within(context)))
             results += found
-            if found[0] is not SUCCEEDED or time.monotonic() > until:
+            if found[0] is not SUCCEEDED or self._monotonic() > until:
                 break
         return _filled(run, results)
 
