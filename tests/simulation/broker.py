@@ -1,14 +1,22 @@
-"""An in-memory broker for one family: logs, commits, and an operator who replays and discards dead letters."""
+"""The logs and commits of one family in memory."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from bisect import bisect_left
+from typing import TYPE_CHECKING, NamedTuple
 
 from streams.core import headers
-from streams.core.headers import Level, Place, format_level, format_place
+from streams.core.replay import Where, discard_headers, replay_headers
 from streams.core.restore import Shelf
 from streams.core.scan import Scan
 from streams.core.track import SHELF_SOURCE, parse_moved
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from streams.core.track import Moved
+
+    Place = tuple[int, int]  # partition and shelf
 
 
 class Rec(NamedTuple):
@@ -22,29 +30,40 @@ class Rec(NamedTuple):
 
 
 class Broker:
-    def __init__(self, partitions: int, tiers: int) -> None:
-        self.shelves = [SHELF_SOURCE, *range(tiers + 1), headers.DLT]
-        self.logs: dict[tuple[int, int], list[Rec]] = {(p, s): [] for p in range(partitions) for s in self.shelves}
+    def __init__(self, partitions: int, topics: Mapping[int, str]) -> None:
+        self.topics = topics
+        self.shelves = list(topics)
+        self.logs: dict[Place, list[Rec]] = {(p, s): [] for p in range(partitions) for s in self.shelves}
+        self.offsets: dict[Place, list[int]] = {place: [] for place in self.logs}
+        self.starts = dict.fromkeys(self.logs, 0)
         self.ends = dict.fromkeys(self.logs, 0)
-        self.commits: dict[tuple[int, int], tuple[int, str]] = {}
-        self.acted: set[tuple[int, int]] = set()  # dead letters an operator replayed or discarded
+        self.commits: dict[Place, tuple[int, str]] = {}
+        self.history: list[dict[Place, tuple[int, str]]] = []  # what was committed before
+        self._letters: dict[int, list[tuple[Rec, Moved]]] = {p: [] for p in range(partitions)}
+        self.acted: set[Place] = set()  # dead letters (partition, offset) an operator replayed or discarded
 
     def append(self, partition: int, shelf: int, key, value, record_headers=(), gap: int = 0) -> int:
         """Store a record; ``gap`` offsets before it are never readable (compaction, transaction markers)."""
-        offset = self.ends[partition, shelf] + gap
-        self.logs[partition, shelf].append(Rec(f"t{shelf}", partition, offset, 0, key, value, tuple(record_headers)))
-        self.ends[partition, shelf] = offset + 1
+        place = partition, shelf
+        offset = self.ends[place] + gap
+        record = Rec(self.topics[shelf], partition, offset, 0, key, value, tuple(record_headers))
+        self.logs[place].append(record)
+        self.offsets[place].append(offset)
+        self.ends[place] = offset + 1
+        if shelf == headers.DLT:
+            self._letters[partition].append((record, parse_moved(record.headers)))
         return offset
 
     def read(self, partition: int, shelf: int, position: int, most: int) -> list[Rec]:
-        log = self.logs[partition, shelf]
-        low, high = 0, len(log)
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (middle + 1, high) if log[middle].offset < position else (low, middle)
-        return log[low : low + most]
+        first = bisect_left(self.offsets[partition, shelf], max(position, self.starts[partition, shelf]))
+        return self.logs[partition, shelf][first : first + most]
+
+    def commit(self, offsets: Mapping[Place, tuple[int, str]]) -> None:
+        self.history.append(dict(self.commits))
+        self.commits |= offsets
 
     def shelf(self, partition: int, shelf: int) -> Shelf:
+        """What a worker that takes over is to know."""
         offset, text = self.commits.get((partition, shelf), (0, ""))
         end = self.ends[partition, shelf]
         records = [] if shelf == SHELF_SOURCE else self.read(partition, shelf, offset, 10**9)
@@ -56,8 +75,7 @@ class Broker:
     def open_dead_letters(self, partition: int) -> list[Rec]:
         """Dead ones (no followers) an operator has not acted on; of a held key only the first."""
         found, held = [], set()
-        for record in self.logs[partition, headers.DLT]:
-            moved = parse_moved(record.headers)
+        for record, moved in self._letters[partition]:
             if moved.follower or (partition, record.offset) in self.acted:
                 continue
             if moved.hold and record.key in held:
@@ -66,23 +84,12 @@ class Broker:
             found.append(record)
         return found
 
-    def replay(self, record: Rec) -> None:
-        level = parse_moved(record.headers).level
-        self._operate(record, record.value, {headers.LEVEL: format_level(Level(level.generation + 1, 0, 0))})
-
-    def discard(self, record: Rec) -> None:
-        self._operate(record, b"", {headers.CONTROL: headers.DISCARD})
-
-    def _operate(self, record: Rec, value: bytes, extra: dict[str, str]) -> None:
+    def replay(self, record: Rec) -> int:
         self.acted.add((record.partition, record.offset))
-        level = parse_moved(record.headers).level
-        ways = {
-            headers.FROM: format_place(Place(level, record.offset)),
-            headers.MOVER: None,
-            headers.ATTEMPTS: "0",
-            headers.DUE: None,
-            headers.HOLD: None,
-            headers.CLASSIFICATION: None,
-            **extra,
-        }
-        self.append(record.partition, 0, record.key, value, headers.replaced(record.headers, ways))
+        where = Where(record.topic, record.partition)
+        found = replay_headers(record.headers, where, record.offset, "r1")
+        return self.append(record.partition, 0, record.key, record.value, found)
+
+    def discard(self, record: Rec) -> int:
+        self.acted.add((record.partition, record.offset))
+        return self.append(record.partition, 0, record.key, b"", discard_headers(record.headers, record.offset, "d1"))

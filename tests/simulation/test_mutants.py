@@ -1,102 +1,44 @@
-"""The simulation bites: each planted bug breaks a promise within a few worlds."""
+"""The simulation bites: each planted bug breaks a promise, and the failing world is made small and fails again."""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING, Any
-
 import pytest
 
-from streams.core import headers, lanes, restore
-from streams.core.lanes import Lanes
-from streams.core.outstanding import Outstanding
-from streams.core.track import Track, parse_moved
-from tests.simulation.broker import Broker
-from tests.simulation.world import BrokenPromiseError, play
+from tests.simulation.mutants.hunt import hunt
+from tests.simulation.mutants.patch import Patch
+from tests.simulation.mutants.planted import MUTANTS
+from tests.simulation.play import play
+from tests.simulation.shrink import shrink, story
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-SEEDS = 150
+SEEDS = 2_000
+NEAR = {"accept_what_a_zombie_wrote": 110}  # where to begin, for those that only few worlds catch
 
 
-def follow_into_the_highest_level(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Outstanding, "lowest_above", lambda self, level, key: self.top(key))
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_planted_bug_is_caught(name: str) -> None:
+    found = hunt(name, NEAR.get(name, 0), SEEDS)
+    assert found.executed > 0, "what never ran was not planted"
+    assert found.caught is not None
 
 
-def run_a_moved_record_before_its_origin_is_committed(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Lanes, "_covered", lambda self, entry: True)
+def test_a_failing_world_is_made_small_and_fails_again() -> None:
+    name = "run_a_moved_record_before_its_origin_is_committed"
+    seed = hunt(name, NEAR.get(name, 0), SEEDS).caught
+    assert seed is not None
+    with Patch() as patch:
+        MUTANTS[name](patch)
+        failed = play(seed)
+        small = shrink(failed)
+        again = play(seed, small.faults, small.records)
+    assert (len(small.faults), len(small.records)) < (len(failed.faults), len(failed.records))
+    assert again.digest == small.digest
+    assert again.error is not None
+    assert f"--seed {seed}" in story(small)
+    assert play(seed).error is None, "without the bug the promise holds"
 
 
-def accept_what_a_zombie_wrote(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(restore, "_pass_over_zombies", lambda shelves, tracks: None)
-
-
-def take_every_copy_of_a_moved_record_for_itself(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(restore, "_drop_lower_copies", lambda shelves, tracks: None)
-
-
-def forget_the_bookmark(patch: pytest.MonkeyPatch) -> None:
-    shelf = Broker.shelf
-
-    def without_dead_letters(self: Broker, partition: int, number: int) -> Any:
-        found = shelf(self, partition, number)
-        return dataclasses.replace(found, scanned=()) if number == headers.DLT else found
-
-    patch.setattr(Broker, "shelf", without_dead_letters)
-
-
-def ignore_due_times(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(lanes, "parse_moved", lambda found: parse_moved(found)._replace(due=0.0))
-
-
-def commit_past_what_is_not_finished(patch: pytest.MonkeyPatch) -> None:
-    snapshot = Track.snapshot
-
-    def at_the_position(self: Track) -> tuple[int, str, bool]:
-        snapshot(self)
-        return self.position, "", True
-
-    patch.setattr(Track, "snapshot", at_the_position)
-
-
-def let_a_key_go_on_before_its_dead_letter_is_stored(patch: pytest.MonkeyPatch) -> None:
-    give_up = Lanes._give_up
-
-    def without_waiting(self: Lanes, entry: Any, result: Any) -> None:
-        give_up(self, entry, result)
-        entry.lane.blocked -= 1
-
-    appended = Lanes.appended
-
-    def balanced(self: Lanes, command: Any, offset: int, now: float) -> None:
-        if not hasattr(command, "due"):
-            command.entry.lane.blocked += 1
-        appended(self, command, offset, now)
-
-    patch.setattr(Lanes, "_give_up", without_waiting)
-    patch.setattr(Lanes, "appended", balanced)
-
-
-MUTANTS = [
-    follow_into_the_highest_level,
-    run_a_moved_record_before_its_origin_is_committed,
-    accept_what_a_zombie_wrote,
-    take_every_copy_of_a_moved_record_for_itself,
-    forget_the_bookmark,
-    ignore_due_times,
-    commit_past_what_is_not_finished,
-    let_a_key_go_on_before_its_dead_letter_is_stored,
-]
-
-
-@pytest.mark.parametrize("plant", MUTANTS, ids=lambda plant: plant.__name__)
-def test_a_planted_bug_is_caught(plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    plant(monkeypatch)
-    with pytest.raises(BrokenPromiseError):
-        play_all()
-
-
-def play_all() -> None:
-    for seed in range(SEEDS):
-        play(seed, steps=900)
+def test_what_is_planted_where_nothing_stands_is_an_error() -> None:
+    with Patch() as patch, pytest.raises(AttributeError):
+        patch.replace(play, "nothing", lambda original: original)
+    with Patch() as patch, pytest.raises(TypeError, match="what is planted takes"):
+        patch.replace(Patch, "replace", lambda original: lambda self: None)

@@ -1,388 +1,200 @@
-"""A seeded world: producers, workers, a broker, an operator; every step checks what keylane promises.
+"""A seeded world: workers that run the real engine, a broker, publishers, operators, and faults.
 
-A step is one small thing that can happen: a poll, the end of a run, one acknowledgement, a crash between any two
-of them. The same seed plays the same world.
+Everything that happens is one step: of a worker's event loop, or of the world's own queue (requests that arrive,
+answers, records that are published, faults). A seeded draw says whose step is next, and virtual time moves when there
+is nothing to do. The same seed plays the same world, in any process.
 """
 
 from __future__ import annotations
 
+import heapq
 import random
-from collections import Counter, defaultdict, deque
-from dataclasses import dataclass, field
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
-from streams.core import commit_map, headers, moves
-from streams.core.commands import (
-    NOT_RUN,
-    SUCCEEDED,
-    Append,
-    Blocked,
-    Commit,
-    DeadLetter,
-    Failed,
-    Fetch,
-    Pause,
-    Resume,
-    Run,
-    Start,
-)
-from streams.core.group import Core, Limits
-from streams.core.retry import RetryPolicy
-from streams.core.track import SHELF_SOURCE, parse_moved
-from tests.simulation.broker import Broker
+from streams.core import commit_map, headers
+from streams.core.group import Limits
+from streams.engine.family import Family
+from streams.job import Group
+from tests.simulation.cluster import Cluster
+from tests.simulation.faults import CHAOS, Faults
+from tests.simulation.handlers import plans
+from tests.simulation.mishaps import Mishaps
+from tests.simulation.operators import Operators
+from tests.simulation.promises import BrokenPromiseError, Promises
+from tests.simulation.worker import Worker
 
-FOREVER = 10**6
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+CALM = 400.0  # seconds of virtual time after the faults in which everything has to end
+STEPS = 400_000  # the same in steps
 
 
-class BrokenPromiseError(AssertionError):
-    """A promise did not hold."""
-
-
-@dataclass
-class Plan:
-    """What the handler does with one published record."""
-
-    key: bytes | None
-    failures: int
-    hold: bool
-    final: bool = False
-
-
-@dataclass
-class Worker:
-    """The synchronous shell around one core; what it has under way dies with it."""
-
-    name: str
-    core: Core
-    positions: dict[tuple[int, int], int] = field(default_factory=dict)
-    paused: set[tuple[int, int]] = field(default_factory=set)
-    runs: list[Run] = field(default_factory=list)
-    appends: dict[tuple[int, int], deque] = field(default_factory=lambda: defaultdict(deque))
-    acks: list[tuple[object, int]] = field(default_factory=list)
-    commit: Commit | None = None
-    fetches: list[Fetch] = field(default_factory=list)
-    log: list[str] = field(default_factory=list)
+class EngineDiedError(AssertionError):
+    """An engine ended, or lost a task, with an error that is nobody's outcome."""
 
 
 class World:
-    def __init__(self, seed: int, *, records: int = 40) -> None:
-        self.random = r = random.Random(seed)
-        self.partitions = r.choice([1, 1, 2])
-        self.tiers = tuple(float(2**n) for n in range(r.choice([1, 2, 3])))
-        self.keys = [f"t/{n}".encode() for n in range(r.choice([1, 2, 4, 8]))]
-        self.broker = Broker(self.partitions, len(self.tiers))
+    """Args:
+    faults: Names of the faults that may happen; None for all.
+    records: Numbers of the records that are published; None for all.
+    """
+
+    def __init__(
+        self, seed: int, faults: Collection[str] | None = None, records: Collection[int] | None = None
+    ) -> None:
+        self.seed = seed
+        self.random = random.Random(f"{seed}/world")
+        self.now = 1_000.0
+        self.trace: list[str] = []
+        self.counts: Counter[str] = Counter()  # what happened how often
+        self.faults = Faults(seed, faults, self.note)
+        self._draw_settings(self.random)
+        self.family = Family(self.group)
+        self.cluster = Cluster(self)
+        self.promises = Promises(self)
+        self.mishaps = Mishaps(self)
+        self.workers: list[Worker] = []
+        self.failure: BaseException | None = None
+        self._names = 0
+        self._queue: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._count = 0
+        self._begin(records)
+
+    def _draw_settings(self, r: random.Random) -> None:
+        self.partitions = r.choice([1, 2, 3])
+        self.tiers = ((0.4,), (0.4, 0.8), (0.3, 0.6, 1.2))[r.randrange(3)]
+        self.group = Group(name="g", source="s", tiers=self.tiers, partitions=self.partitions, concurrency=1, works={})
         self.limits = Limits(
             concurrency=r.choice([1, 3, 100]),
             records=r.choice([2, 5, 50]),
-            bytes=r.choice([10**6, 400]),
+            bytes=r.choice([10**6, 2_000]),
             batch=r.choice([1, 1, 4]),
-            linger=r.choice([0.0, 1.0]),
+            linger=r.choice([0.0, 0.3]),
         )
         self.attempts = r.choice([1, 2, 3, len(self.tiers) + 1, 2 * len(self.tiers) + 2])
-        self.in_place = r.choice([(), (0.5,)])
-        self.now = 1_000.0
-        self.plans: list[Plan] = []
-        self.unpublished = records
-        self.failed: Counter[int] = Counter()
-        self.effects: dict[bytes, list[int]] = defaultdict(list)
-        self.done: set[int] = set()
-        self.discarded: set[int] = set()
-        self.replayed: set[int] = set()
-        self.reported: set[int] = set()  # done by the worker that is alive
-        self.committing: set[int] = set()  # of these, when the commit under way was made
-        self.settled: set[int] = set()  # done, and an acknowledged commit says so
-        self.repeats = 0
-        self.crashes = 0
-        self.calm = False
-        self.trace: list[str] = []
-        self.names = 0
-        self.zombies: list[Worker] = []
-        self.worker = self.start_worker()
+        self.in_place = r.choice([(), (0.2,)])
+        self.map_limit = r.choice([commit_map.LIMIT, commit_map.LIMIT, 36])  # characters
+        keys = [f"t/{n}".encode() for n in range(r.choice([1, 2, 4, 8]))]
+        self.plans = plans(self.seed, r.choice([10, 20, 30]), keys, self.partitions, CHAOS)
+
+    def _begin(self, records: Collection[int] | None) -> None:
+        self.wanted = {plan.number for plan in self.plans if records is None or plan.number in records}
+        for number in sorted(self.wanted):
+            self.later(self.now + self.plans[number].at, self.cluster.publish, self.plans[number])
+        for fault in self.faults.timeline():
+            self.later(self.now + fault.at, self.mishaps.strike, fault)
+        for _ in range(self.random.choice([1, 2, 2, 3])):
+            self.start_worker()
+        self.later(self.now + 0.5, self._look)
+        self.later(self.now + 1.0, Operators(self).look)
+
+    def _look(self) -> None:
+        self.cluster.coordinator.look()
+        self.later(self.now + 0.5, self._look)
+
+    # -- time and steps --------------------------------------------------------------------------------------------
+
+    def later(self, at: float, action: Callable[..., None], *args: Any) -> None:
+        self._count += 1
+        heapq.heappush(self._queue, (at, self._count, action, args))
+
+    def latency(self) -> float:
+        return self.random.choice((0.001, 0.002, 0.005, 0.02))
+
+    def note(self, text: str) -> None:
+        self.trace.append(f"{self.now - 1_000:7.3f} {text}")
+
+    def step(self) -> None:
+        """One step of somebody who has something to do; where nobody has, time goes by."""
+        now = self.now
+        while True:
+            awake = [worker for worker in self.workers if worker.asleep_until <= now and worker.loop.due(now)]
+            queued = bool(self._queue) and self._queue[0][0] <= now
+            if awake or queued:
+                break
+            self._pass_time()
+            now = self.now
+        index = int(self.random.random() * (len(awake) + queued))
+        if index == len(awake):
+            _, _, action, args = heapq.heappop(self._queue)
+            action(*args)
+        else:
+            self._step_of(awake[index])
+        if self.failure is not None:
+            raise self.failure
+
+    def _step_of(self, worker: Worker) -> None:
+        worker.loop.step()
+        self.promises.check_memory(worker)
+        if worker.steps_left is not None:
+            self.mishaps.count_down(worker)
+
+    def _pass_time(self) -> None:
+        times = [at for at, *_ in self._queue[:1]]
+        for worker in self.workers:
+            timer = worker.loop.next_timer()
+            if timer is not None:
+                times.append(max(timer, worker.asleep_until))
+        self.now = max(self.now, min(times))
+
+    # -- from beginning to end -------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Play until the faults are over and everything has ended."""
+        end = self.now + CHAOS
+        while self.now < end:
+            self.step()
+        self.mishaps.calm()
+        deadline, steps = self.now + CALM, 0
+        while not self.finished():
+            for _ in range(200):
+                self.step()
+            steps += 200
+            if self.now > deadline or steps > STEPS:
+                raise BrokenPromiseError(
+                    f"no progress: {self.standing()}", min(self.promises.unfinished(), default=None)
+                )
+
+    def finished(self) -> bool:
+        """Whether every record has ended, and the owners of all partitions know."""
+        if self.promises.unfinished():
+            return False
+        owned = {p: lanes for worker in self.workers for p, lanes in worker.engine.core.partitions.items()}
+        return len(owned) == self.partitions and all(
+            not track.pending and not self.cluster.broker.read(p, shelf, track.position, 1)
+            for p, lanes in owned.items()
+            for shelf, track in lanes.tracks.items()
+            if shelf != headers.DLT
+        )
+
+    def standing(self) -> str:
+        broker = self.cluster.broker
+        commits = [
+            f"{place}: {broker.commits.get(place, (0,))[0]} of {end}" for place, end in broker.ends.items() if end
+        ]
+        return f"unfinished {sorted(self.promises.unfinished())}; committed {', '.join(commits)}"
+
+    def bury(self) -> None:
+        for worker in self.workers:
+            worker.bury()
 
     # -- workers ---------------------------------------------------------------------------------------------------
 
-    def start_worker(self) -> Worker:
-        self.names += 1
-        worker = Worker(f"w{self.names}", Core(self.tiers, self.limits))
-        for p in range(self.partitions):
-            shelves = {s: self.broker.shelf(p, s) for s in self.broker.shelves}
-            worker.core.assigned(p, shelves, worker.name)
-            worker.positions |= {(p, s): shelf.committed for s, shelf in shelves.items() if s != headers.DLT}
-        self.note(f"assigned to {worker.name}")
+    def start_worker(self, instance: str | None = None) -> Worker:
+        self._names += 1
+        worker = Worker(self, f"w{self._names}", instance)
+        self.workers.append(worker)
+        self.note(f"{worker.name} starts")
         return worker
 
-    def crash(self) -> None:
-        self.crashes += 1
-        self.reported = set()
-        self.note("crash")
-        if self.random.random() < 0.5:
-            self.zombies.append(self.worker)  # it lost its partitions, but its last writes are still on their way
-        self.worker = self.start_worker()
-
-    def carry_out(self) -> None:
-        worker = self.worker
-        for command in worker.core.take_commands(self.now):
-            match command:
-                case Start():
-                    for run in command.runs:
-                        self.check_exclusive(run)
-                        worker.runs.append(run)
-                case Append() | DeadLetter():
-                    worker.appends[command.entry.lane.lanes.partition, shelf_of(command)].append(command)
-                case Pause():
-                    worker.paused.add((command.partition, command.shelf))
-                case Resume():
-                    worker.paused.discard((command.partition, command.shelf))
-                case Fetch():
-                    worker.fetches.append(command)
-
-    # -- the steps -------------------------------------------------------------------------------------------------
-
-    def step(self) -> None:
-        r = self.random
-        kinds = [self.publish, self.poll, self.poll, self.finish, self.finish, self.write, self.acknowledge]
-        kinds += [self.commit, self.commit_ends, self.fetch, self.pass_time, self.operate]
-        r.choice(kinds)()
-        if not self.calm and self.crashes < 15 and r.random() < 0.01:
-            self.crash()
-        self.carry_out()
-        self.check_memory()
-
-    def publish(self) -> None:
-        if not self.unpublished:
+    def died(self, what: str, error: BaseException) -> None:
+        """An exception that nobody awaited: the engine is not whole any more."""
+        if self.failure is not None:
             return
-        self.unpublished -= 1
-        r = self.random
-        key = None if r.random() < 0.05 else r.choice(self.keys)
-        failures = 0 if (x := r.random()) < 0.6 else r.randrange(1, 4) if x < 0.9 else FOREVER
-        hold = key is not None and hash_of(key) % 2 == 0
-        partition = hash_of(key or b"") % self.partitions
-        self.plans.append(Plan(key, failures, hold, final=r.random() < 0.1))
-        number = len(self.plans) - 1
-        offset = self.broker.append(partition, SHELF_SOURCE, key, str(number).encode(), gap=r.choice([0, 0, 0, 2]))
-        self.note(f"published #{number} key={key} at {offset} failures={failures} hold={hold}")
-
-    def poll(self) -> None:
-        worker = self.worker
-        choices = [place for place in worker.positions if place not in worker.paused]
-        if not choices:
+        if isinstance(error, BrokenPromiseError):
+            self.failure = error
             return
-        p, s = self.random.choice(choices)
-        records = self.broker.read(p, s, worker.positions[p, s], self.random.randrange(1, 8))
-        if records:
-            worker.positions[p, s] = records[-1].offset + 1
-            worker.core.polled(p, s, records, self.now)
-
-    def finish(self) -> None:
-        runs = self.worker.runs
-        if not runs:
-            return
-        start = runs.pop(self.random.randrange(len(runs)))
-        failed_keys: set[bytes | None] = set()
-        results = []
-        for entry in start:
-            result = NOT_RUN if entry.key is not None and entry.key in failed_keys else self.run(entry)
-            if result is not SUCCEEDED:
-                failed_keys.add(entry.key)
-            results.append(result)
-        self.worker.core.finished(start, results, self.now)
-
-    def run(self, entry):
-        number = int(entry.record.value)
-        plan = self.plans[number]
-        if self.random.random() < 0.03:
-            return Blocked(1.0)
-        if self.failed[number] >= plan.failures:
-            self.effect(number, plan)
-            return SUCCEEDED
-        self.failed[number] += 1
-        policy = RetryPolicy(attempts=self.attempts, in_place=self.in_place, on_dead="hold" if plan.hold else "skip")
-        after = self.random.choice([None, None, 0.2, 3.0])
-        self.note(f"failed #{number} at {entry}")
-        return Failed(policy, "boom", final=plan.final, after=after, draw=self.random.random())
-
-    def write(self) -> None:
-        """The broker stores the next batch of one target; a zombie's may land as well."""
-        worker = self.random.choice([self.worker, self.worker, *self.zombies])
-        targets = [target for target, queue in worker.appends.items() if queue]
-        if not targets:
-            return
-        p, s = self.random.choice(targets)
-        for _ in range(min(len(worker.appends[p, s]), self.random.randrange(1, 9))):
-            self.store(worker, p, s, worker.appends[p, s].popleft())
-
-    def store(self, worker: Worker, p: int, s: int, command: Append | DeadLetter) -> None:
-        entry = command.entry
-        reason = {headers.CLASSIFICATION: "exhausted"} if isinstance(command, DeadLetter) else {}
-        value = headers.replaced(entry.record.headers, moves.way(command, worker.name) | reason)
-        offset = self.broker.append(p, s, entry.key, entry.record.value, value)
-        self.note(f"{worker.name} wrote #{entry.record.value.decode()} {entry} -> {command.level}@{offset}")
-        worker.acks.append((command, offset))
-
-    def acknowledge(self) -> None:
-        """Acknowledgements of one target come in order; those of different targets in any."""
-        acks = self.worker.acks
-        if not acks:
-            return
-        chosen = self.random.choice(acks)
-        first = next(a for a in acks if target_of(a) == target_of(chosen))
-        acks.remove(first)
-        self.worker.core.appended(first[0], first[1], self.now)
-
-    def commit(self) -> None:
-        worker = self.worker
-        if worker.commit is None:
-            worker.commit = worker.core.commit()
-            self.committing = set(self.reported)
-
-    def commit_ends(self) -> None:
-        worker = self.worker
-        if worker.commit is None:
-            return
-        request, worker.commit = worker.commit, None
-        fate = self.random.random()
-        if self.calm or fate < 0.85:
-            self.check_commit(request)
-            self.broker.commits |= request.offsets
-            self.settled |= self.committing
-        elif fate < 0.95:  # the broker refuses some of the partitions
-            self.broker.commits |= {p: at for p, at in request.offsets.items() if self.random.random() < 0.5}
-        worker.core.committed(acknowledged=self.calm or fate < 0.8, now=self.now)  # stored, but the answer was lost
-
-    def fetch(self) -> None:
-        if self.worker.fetches:
-            request = self.worker.fetches.pop()
-            record = self.broker.read(request.partition, headers.DLT, request.offset, 1)[0]
-            self.worker.core.fetched(request.partition, record, self.now)
-
-    def pass_time(self) -> None:
-        self.now += self.random.choice([0.1, 1.0])
-        self.worker.core.tick(self.now)
-
-    def operate(self) -> None:
-        if self.random.random() > 0.2:
-            return
-        found = self.broker.open_dead_letters(self.random.randrange(self.partitions))
-        if not found:
-            return
-        record = self.random.choice(found)
-        number = int(record.value)
-        if self.random.random() < 0.3:
-            self.note(f"discard #{number}@{record.offset}")
-            self.discarded.add(number)
-            self.broker.discard(record)
-        else:
-            self.note(f"replay #{number}@{record.offset}")
-            self.plans[number].failures = min(self.plans[number].failures, self.failed[number] + 1)
-            self.replayed.add(number)
-            self.broker.replay(record)
-
-    # -- the promises ----------------------------------------------------------------------------------------------
-
-    def effect(self, number: int, plan: Plan) -> None:
-        self.note(f"effect #{number}")
-        self.reported.add(number)
-        if number in self.done:
-            self.repeats += 1
-            if not self.crashes:
-                raise BrokenPromiseError(f"#{number} ran twice without a crash")
-            if number in self.settled and number not in self.replayed:
-                raise BrokenPromiseError(f"#{number} ran again although a commit covered it")
-            return
-        self.done.add(number)
-        if plan.key is None or (not plan.hold and number in self.replayed):
-            return  # a skipped key went on without it
-        if number in self.discarded:
-            return  # the operator replayed a zombie's copy of what was discarded: the key had gone on
-        later = [n for n in self.effects[plan.key] if n > number]
-        if later:
-            raise BrokenPromiseError(f"#{number} of {plan.key} took effect after {later}")
-        self.effects[plan.key].append(number)
-
-    def check_exclusive(self, start: Run) -> None:
-        keys = {e.key for run in self.worker.runs for e in run if e.key is not None}
-        for entry in start:
-            if parse_moved(entry.record.headers).due > self.now:
-                raise BrokenPromiseError(f"{entry} runs before its time")
-            if entry.key in keys:
-                raise BrokenPromiseError(f"two runs of {entry.key} at once")
-
-    def check_memory(self) -> None:
-        core = self.worker.core
-        if len(core.running) > self.limits.concurrency:
-            raise BrokenPromiseError("more runs than slots")
-        for lanes in core.partitions.values():
-            for shelf, track in lanes.tracks.items():
-                if shelf == headers.DLT:
-                    continue
-                if len(track.pending) > self.limits.records:
-                    raise BrokenPromiseError(f"{len(track.pending)} records held of shelf {shelf}")
-                if track.held_bytes != sum(e.size for e in track.pending.values()):
-                    raise BrokenPromiseError("the byte count drifted from what is held")
-
-    def check_commit(self, request: Commit) -> None:
-        """A commit never says that a source record is finished which is neither done nor stored elsewhere."""
-        for (p, s), (offset, text) in request.offsets.items():
-            if s != SHELF_SOURCE:
-                continue
-            finished = commit_map.decode(offset, text).finished
-            moved = {int(r.value) for sh in self.broker.shelves if sh != s for r in self.broker.logs[p, sh] if r.value}
-            for record in self.broker.logs[p, s]:
-                number = int(record.value)
-                said = record.offset < offset or any(a <= record.offset < b for a, b in finished)
-                if said and number not in self.done and number not in moved:
-                    raise BrokenPromiseError(f"the commit covers #{number}, which is not finished")
-
-    def settle(self) -> None:
-        """Faults stop; everything must end within a bounded number of steps."""
-        self.calm = True
-        for _ in range(60_000):
-            if self.finished():
-                return
-            self.step()
-        raise BrokenPromiseError(f"no progress: {self.unfinished()}")
-
-    def unfinished(self) -> set[int]:
-        return set(range(len(self.plans))) - self.done - self.discarded - self.dead_and_skipped()
-
-    def dead_and_skipped(self) -> set[int]:
-        return {int(r.value) for p in range(self.partitions) for r in self.broker.open_dead_letters(p)}
-
-    def finished(self) -> bool:
-        core = self.worker.core
-        idle = core.drained and not any(w.fetches or w.commit for w in [self.worker])
-        read = all(self.worker.positions[place] >= self.broker.ends[place] for place in self.worker.positions)
-        held = any(lanes.held.keys for lanes in core.partitions.values())
-        empty = all(
-            not {id(e) for e in track.pending.values()} - {id(pin) for pin in lanes.freed_early.values()}
-            for lanes in core.partitions.values()
-            for s, track in lanes.tracks.items()
-            if s != headers.DLT
-        )
-        return not self.unpublished and idle and read and empty and not held and not self.unfinished()
-
-    def note(self, text: str) -> None:
-        self.trace.append(text)
-
-
-def shelf_of(command: Append | DeadLetter) -> int:
-    return command.level.tier
-
-
-def target_of(ack) -> tuple[int, int]:
-    return ack[0].entry.lane.lanes.partition, shelf_of(ack[0])
-
-
-def hash_of(key: bytes) -> int:
-    return sum(key)
-
-
-def play(seed: int, steps: int = 1_500) -> World:
-    world = World(seed)
-    try:
-        for _ in range(steps):
-            world.step()
-        world.settle()
-    except Exception as error:
-        story = "\n".join(world.trace[-80:])
-        raise BrokenPromiseError(f"seed {seed}: {error!r}\n{story}") from error
-    return world
+        self.failure = EngineDiedError(f"{what}: {error!r}")
+        self.failure.__cause__ = error

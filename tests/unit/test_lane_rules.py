@@ -26,16 +26,19 @@ from streams.core.group import Core, Limits
 from streams.core.headers import Level
 from streams.core.retry import RetryPolicy
 from streams.core.track import SHELF_SOURCE, parse_moved
+from streams.engine.family import Family
+from streams.job import Group
 from tests.simulation.broker import Broker
 
 TIERS = (2.0, 4.0)
+GROUP = Group(name="g", source="s", tiers=TIERS, partitions=1, concurrency=1, works={})
 
 
 class Bench:
     """One partition on an in-memory broker; every append and commit succeeds at once unless it is held back."""
 
     def __init__(self, **limits: Any) -> None:
-        self.broker = Broker(1, len(TIERS))
+        self.broker = Broker(1, Family(GROUP).topics)
         self.limits = Limits(**{"concurrency": 10, **limits})
         self.now = 100.0
         self.names = 0
