@@ -81,20 +81,3 @@ def store_the_dead_letter_after_the_commit(patch: Patch) -> None:
 
     patch.replace(Lanes, "_give_up", make_give_up)
     patch.replace(Lanes, "appended", make_appended)
-
-
-def let_the_bookmark_pass_with_the_origin(patch: Patch) -> None:
-    """A dead letter is committed in the same request as the place it came from, which may be stored in part."""
-
-    def make(original: Any) -> Any:
-        def keep_dead(
-            self: Lanes, offset: int, key: Any, level: Any, came_from: Any, *, hold: bool, follower: bool
-        ) -> None:
-            original(self, offset, key, level, None, hold=hold, follower=follower)
-            for pin in [pin for pin in self.pins if pin.track is self.dlt]:
-                del self.pins[pin]
-                self._unpin(pin)
-
-        return keep_dead
-
-    patch.replace(Lanes, "keep_dead", make)

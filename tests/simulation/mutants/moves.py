@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from streams.core import headers, lanes, restore
+from streams.core import headers, lanes, replay, restore
 from streams.core.commands import DeadLetter
 from streams.core.lanes import Lanes
 from streams.core.outstanding import Outstanding
@@ -92,6 +92,17 @@ def accept_what_a_zombie_wrote(patch: Patch) -> None:
         return _pass_over_zombies
 
     patch.replace(restore, "_pass_over_zombies", make)
+
+
+def replay_into_the_lowest_level(patch: Patch) -> None:
+    def make(original: Any) -> Any:
+        def _way(record_headers: Any, offset: int, replay_id: str) -> Any:
+            lowest = headers.Level(replay.generation_of(record_headers), 0, 0)
+            return original(record_headers, offset, replay_id) | {headers.LEVEL: headers.format_level(lowest)}
+
+        return _way
+
+    patch.replace(replay, "_way", make)
 
 
 def restore_without(patch: Patch, *, dead: bool) -> None:
