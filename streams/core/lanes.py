@@ -11,11 +11,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from streams.core import headers, levels
+from streams.core.bookmark import DeadLetters
 from streams.core.commands import NOT_RUN, SUCCEEDED, Append, Blocked, DeadLetter, Failed, Fetch
 from streams.core.crowding import Crowding
 from streams.core.departures import Departures
 from streams.core.headers import SOURCE, Level, Place
-from streams.core.held import Held, HeldKeys
 from streams.core.lane import Lane
 from streams.core.outstanding import Outstanding
 from streams.core.retry import GiveUp, WaitInPlace, decide
@@ -47,13 +47,8 @@ class Lanes:
         self.lanes: dict[bytes, Lane] = {}
         self.keyless: dict[Lane, None] = {}
         self.outstanding = Outstanding()
-        self.held = HeldKeys()
-        # Freed by an operator before our own write was acknowledged: dead letter's offset -> the operator's record.
-        self.freed_early: dict[int, Entry] = {}
-        # Records that are dealt with, but may be committed only after what they stand for: a commit can be stored in
-        # part. Those since the last commit was sent, and those that wait for its acknowledgement.
-        self.pins: dict[Entry, None] = {}
-        self._pinned: dict[Entry, None] = {}
+        self.dead = DeadLetters(self.dlt, self.outstanding, self._blocked, self._covered)
+        self.held = self.dead.held
         self.gated: dict[Lane, None] = {}
         self.crowding = Crowding()
         self.departures = Departures(self.tracks)
@@ -103,14 +98,16 @@ class Lanes:
                 return
             if moved.control is None:
                 self.outstanding.add(entry.level, record.key)
-            self._free(moved, entry, now)
+            freed = self.dead.free(moved, entry)
+            if freed is not None:
+                self.advance(self._lane(freed.key), now)
         track.hold(entry)
         entry.came_from = moved.came_from if self._waits_for_its_origin(moved) else None
         if moved.control is None:
             entry.attempts, entry.due = moved.attempts, moved.due
             self._queue_moved(entry, now)
-        elif entry not in self.freed_early.values():
-            self.pins[entry] = None
+        else:
+            self.dead.handled(entry)
 
     def _queue_source(self, entry: Entry, now: float) -> None:
         lane = self.lanes.get(entry.key)  # type: ignore[arg-type]  # None is never there
@@ -146,23 +143,6 @@ class Lanes:
 
     # -- dead letters that are replayed or discarded, and what waits behind them ---------------------------------
 
-    def _free(self, moved: Moved, entry: Entry, now: float) -> None:
-        """An operator replayed or discarded the dead letter that ``moved`` came from."""
-        place = moved.came_from
-        if place is None or shelf_of(place.level) != headers.DLT:
-            return
-        if place.offset >= self.dlt.position:
-            if self._blocked(entry.key):  # else it is a late write of an owner before us, and holds nothing
-                self.freed_early[place.offset] = entry
-            return
-        freed = self.held.pop(place.offset)
-        if freed is None:
-            return
-        self._leave_dlt(freed)
-        if freed.offset not in self.dlt.pending:
-            self.dlt.moved.add(freed.offset)
-        self.advance(self._lane(freed.key), now)
-
     def _blocked(self, key: bytes | None) -> bool:
         lane = self.lanes.get(key) if key is not None else None
         return lane is not None and lane.blocked > 0
@@ -173,25 +153,7 @@ class Lanes:
         The first commit of an ownership covers all that was known before, but for the dead letters: they are pinned.
         """
         place = moved.came_from
-        if place is None or moved.mover == self.mover:
-            return place is not None
-        known = place.offset < self.dlt.position or place.offset in self.freed_early
-        return shelf_of(place.level) == headers.DLT and known
-
-    def _leave_dlt(self, freed: Held) -> None:
-        self.outstanding.remove(freed.level, freed.key)
-        entry = self.dlt.pending[freed.offset]
-        if entry not in self.pins and entry not in self._pinned:
-            self.dlt.finish(freed.offset)
-
-    def _unpin(self, pin: Entry) -> None:
-        if pin.track is self.dlt and self.held.find(pin.offset) is not None:
-            return  # an operator has yet to free it
-        if not self._covered(pin):  # as of a discard whose dead letter this commit could not call free yet
-            self.pins[pin] = None
-            return
-        pin.track.finish(pin.offset)
-        pin.track.moved.add(pin.offset)
+        return place is not None and (moved.mover == self.mover or self.dead.knows(place))
 
     def fetched(self, record: Any, now: float) -> None:
         """The shell read a record that waited behind a dead letter and is free now."""
@@ -203,33 +165,6 @@ class Lanes:
         entry.attempts = parse_moved(record.headers).attempts
         if entry.lane is None:
             self._queue_moved(entry, now)
-
-    def keep_dead(
-        self, offset: int, key: bytes | None, level: Level, came_from: Place | None, *, hold: bool, follower: bool
-    ) -> None:
-        """Note a record of the dead-letter topic; one that holds its key stays until an operator frees it.
-
-        The bookmark passes it, and it runs, only after an acknowledged commit of the place it came from: where that
-        was not stored, a crash would bring it back to life.
-        """
-        self.dlt.position = offset + 1
-        entry = Entry(self.dlt, offset, key, level, None)
-        entry.came_from = came_from
-        self.dlt.hold(entry)
-        self.pins[entry] = None
-        freed = offset in self.freed_early
-        # Those of a key without a dead letter on its way were written by an owner before us.
-        ours = self._blocked(key)
-        for early in [at for at, of in self.freed_early.items() if at <= offset or (of.key == key and not ours)]:
-            record = self.freed_early.pop(early)
-            if early != offset:
-                record.came_from = None  # no commit of ours will tell of it
-            if record.lane is None:
-                self.pins[record] = None
-        if freed:
-            self.outstanding.remove(level, key if hold else None)
-        elif hold and key is not None:
-            self.held.add(Held(offset, key, level, follower))
 
     # -- moving on -------------------------------------------------------------------------------------------------
 
@@ -357,9 +292,7 @@ class Lanes:
     def _leave(self, lane: Lane, entry: Entry) -> None:
         lane.pop(entry)
         if entry.track is self.dlt:
-            held = self.held.pop(entry.offset)
-            assert held is not None
-            self._leave_dlt(held)
+            self.dead.leave(entry.offset)
             return
         entry.track.finish(entry.offset)
         self.outstanding.remove(entry.level, entry.key)
@@ -425,11 +358,9 @@ class Lanes:
         if command.level.tier == headers.DLT:
             hold = command.hold if isinstance(command, DeadLetter) else True
             place = Place(entry.level, entry.offset)
-            self.keep_dead(offset, entry.key, command.level, place, hold=hold, follower=isinstance(command, Append))
+            self.dead.keep(offset, entry.key, command.level, place, hold=hold, follower=isinstance(command, Append))
         if entry.track is self.dlt:
-            held = self.held.pop(entry.offset)
-            assert held is not None
-            self._leave_dlt(held)
+            self.dead.leave(entry.offset)
         else:
             entry.track.finish(entry.offset)
             self.outstanding.remove(entry.level, entry.key)
@@ -440,7 +371,7 @@ class Lanes:
     @property
     def waits_for_commit(self) -> bool:
         """Whether something may go on only once a commit is acknowledged."""
-        return self.fresh or bool(self.gated or self.pins or self._pinned or self.departures)
+        return self.fresh or bool(self.gated or self.dead.pinned or self.departures)
 
     def snapshot(self) -> tuple[dict[tuple[int, int], tuple[int, str]], bool]:
         """What to commit for every shelf, and whether the metadata held everything."""
@@ -449,8 +380,7 @@ class Lanes:
             low, text, whole = track.snapshot()
             offsets[self.partition, shelf] = (low, text)
             complete = complete and whole
-        self._pinned |= self.pins
-        self.pins = {}
+        self.dead.snapshot()
         self.departures.snapshot()
         return offsets, complete
 
@@ -458,9 +388,7 @@ class Lanes:
         """The last snapshot was acknowledged: what it covers may run and be forgotten."""
         for track in self.tracks.values():
             track.committed()
-        pinned, self._pinned = self._pinned, {}
-        for pin in pinned:
-            self._unpin(pin)
+        self.dead.committed()
         self.commands += self.departures.committed()
         gated, self.gated = self.gated, {}
         for lane in gated:

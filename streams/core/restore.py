@@ -79,7 +79,7 @@ def _keep_dead(lanes: Lanes, offset: int, key: bytes | None, way: Way, left_at: 
         lanes.outstanding.add(level, key)
     left = way.left
     place = Place(left, left_at) if left is not None and shelf_of(left) in lanes.tracks else None
-    lanes.keep_dead(offset, key, level, place, hold=held, follower=way.follower)
+    lanes.dead.keep(offset, key, level, place, hold=held, follower=way.follower)
 
 
 def _pass_over_zombies(shelves: Mapping[int, Shelf], tracks: Mapping[int, Track]) -> None:
