@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-import traceback
 from contextvars import copy_context
-from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schemas.errors import RegistryUnavailableError, UndecodableError, UnknownContractError
-from streams.core.commands import NOT_RUN, SUCCEEDED, Blocked, Failed
-from streams.core.deadletter import Failure
+from streams.core.commands import NOT_RUN, SUCCEEDED, Blocked
 from streams.core.headers import SOURCE
-from streams.core.retry import RetryPolicy
 from streams.engine.calls import on_loop
 from streams.engine.deadlines import Deadlines
 from streams.engine.steps import Rest, begun
-from streams.job import Done, OutcomeUnknownError, Reject, Retry, TransientError
+from streams.engine.verdicts import Verdicts
+from streams.job import Done, TransientError
 from streams.ports import Context
 
 if TYPE_CHECKING:
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
 
     from schemas.codec import Codec
     from streams.core.commands import Result, Run
-    from streams.core.deadletter import Classification
     from streams.core.track import Entry
     from streams.engine.calls import Calls
     from streams.engine.once import OnceCalls
@@ -82,12 +78,8 @@ class Runner:
         self._deadlines = Deadlines()
         self._batches = any(work.batch for work in group.works.values())
         self._telemetry = telemetry
-        self._draw = draw
-        self._version = version
+        self._verdicts = Verdicts(group, draw, version)
         self._monotonic = monotonic
-        held = any(work.retry.on_dead == "hold" for work in group.works.values())
-        # A record whose handler is not known must not overtake a key that some handler of the group would hold.
-        self._unknown_policy = RetryPolicy(on_dead="hold" if held else "skip")
 
     def begin(self, run: Run) -> Sequence[Result] | Rest[Sequence[Result]]:
         """Make the first step of a run, one entry or a batch in order: its results, or what is left to await."""
@@ -174,20 +166,20 @@ class Runner:
         named = _type_of(record)
         work = self._works.get(named) if named else None
         if named and work is None:
-            return self._unknown(entry, named.decode(errors="replace"))
+            return self._verdicts.unknown(entry, named.decode(errors="replace"))
         try:
             reader = self._codec.reader(record.value)
             if reader is None:
                 return None
             payload = reader.read(record.value)
         except UnknownContractError as error:
-            return self._unknown(entry, error.fullname)
+            return self._verdicts.unknown(entry, error.fullname)
         except UndecodableError as error:
-            return self._final(entry, work, (named or b"").decode(errors="replace"), error, "undecodable")
+            return self._verdicts.final(entry, work, (named or b"").decode(errors="replace"), error, "undecodable")
         name = reader.contract.name
         found = self._group.works.get(name)
         if found is None or (work is not None and found is not work):
-            return self._misnamed(entry, work, named, name)
+            return self._verdicts.misnamed(entry, work, named, name)
         return Call(entry, found, payload, Context(record, self._name, name, entry.attempts + 1, self._services))
 
     async def _load(self, entry: Entry) -> Call | Result:
@@ -195,24 +187,12 @@ class Runner:
             await self._codec.load(entry.record.value)
         except UndecodableError as error:
             named = _type_of(entry.record) or b""
-            return self._final(entry, self._works.get(named), named.decode(errors="replace"), error, "undecodable")
+            name = named.decode(errors="replace")
+            return self._verdicts.final(entry, self._works.get(named), name, error, "undecodable")
         except RegistryUnavailableError:
             return Blocked(TRANSIENT_WAIT)
         ready = self._ready(entry)
         return Blocked(TRANSIENT_WAIT) if ready is None else ready
-
-    def _unknown(self, entry: Entry, name: str) -> Result:
-        if self._group.ignore_unknown:
-            return SUCCEEDED
-        error = LookupError(f"no handler of group {self._name} takes {name!r}")
-        return self._final(entry, None, name, error, "unknown-type")
-
-    def _misnamed(self, entry: Entry, work: Work | None, named: bytes | None, found: str) -> Result:
-        if not named:
-            return self._unknown(entry, found)
-        name = named.decode(errors="replace")
-        error = UndecodableError(f"the ce_type header says {name}, the value is a {found}")
-        return self._final(entry, work, name, error, "undecodable")
 
     # -- running ---------------------------------------------------------------------------------------------------
 
@@ -287,59 +267,14 @@ class Runner:
         if isinstance(found, TransientError):
             self._telemetry.blocked(call.context.type, str(found))
             return Blocked(TRANSIENT_WAIT if found.after is None else found.after)
-        return self._raised(call, found) if isinstance(found, Exception) else self._returned(call, found)
+        judged = self._verdicts.raised if isinstance(found, Exception) else self._verdicts.returned
+        return judged(call, found)
 
     def _tell(self, calls: Sequence[Call], outcome: Any) -> None:
         value = outcome.result if isinstance(outcome, Done) else None
         for call in calls:
             if self._telemetry.tracking or call.entry.level is not SOURCE:
                 self._telemetry.completed(call.entry, call.context, value)
-
-    def _returned(self, call: Call, outcome: Any) -> Result:
-        if isinstance(outcome, Retry):
-            failure = self._failure(call.entry, call.context.type, RuntimeError(outcome.reason), "exhausted")
-            return Failed(call.work.retry, failure, after=outcome.after, draw=self._draw())
-        if isinstance(outcome, Reject):
-            return self._final(call.entry, call.work, call.context.type, RuntimeError(outcome.reason), "rejected")
-        return SUCCEEDED
-
-    def _raised(self, call: Call, error: Exception) -> Result:
-        if isinstance(error, OutcomeUnknownError):
-            return self._not_known(call, error)
-        if isinstance(error, call.work.retry.final):
-            return self._final(call.entry, call.work, call.context.type, error, "final")
-        failure = self._failure(call.entry, call.context.type, error, "exhausted")
-        return Failed(call.work.retry, failure, draw=self._draw())
-
-    def _not_known(self, call: Call, error: OutcomeUnknownError) -> Failed:
-        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
-        final = error.final or isinstance(cause, call.work.retry.final)
-        failure = self._failure(call.entry, call.context.type, cause, "outcome-unknown")
-        return Failed(call.work.retry, failure, final=final, draw=self._draw())
-
-    def _final(
-        self, entry: Entry, work: Work | None, name: str, error: Exception, classification: Classification
-    ) -> Failed:
-        policy = self._unknown_policy if work is None else work.retry
-        return Failed(policy, self._failure(entry, name, error, classification), final=True)
-
-    def _failure(self, entry: Entry, name: str, error: Exception, classification: Classification) -> Failure:
-        record = entry.record
-        return Failure(
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            timestamp=record.timestamp,
-            group=self._name,
-            handler=name,
-            attempts=entry.attempts + 1,
-            time=int(time.time() * 1000),
-            exception=f"{type(error).__module__}.{type(error).__qualname__}",
-            message=str(error),
-            stack=partial(_trace, error),
-            classification=classification,
-            version=self._version,
-        )
 
 
 async def _and_no_more(run: Run, results: list[Result], rest: Rest[Sequence[Result]]) -> Sequence[Result]:
@@ -348,10 +283,6 @@ async def _and_no_more(run: Run, results: list[Result], rest: Rest[Sequence[Resu
 
 def _filled(run: Run, results: Sequence[Result]) -> Sequence[Result]:
     return [*results, *[NOT_RUN] * (len(run) - len(results))]
-
-
-def _trace(error: Exception) -> str:
-    return "".join(traceback.format_exception(error)) if error.__traceback__ else ""
 
 
 def _is_direct(work: Work) -> bool:

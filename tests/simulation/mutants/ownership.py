@@ -10,6 +10,7 @@ from streams.core.track import Track
 from streams.engine.deadlines import RunTimeoutError
 from streams.engine.engine import Engine
 from streams.engine.runner import Runner
+from streams.engine.verdicts import Verdicts
 
 if TYPE_CHECKING:
     from tests.simulation.mutants.patch import Patch
@@ -65,12 +66,12 @@ def count_a_cancelled_run_as_done(patch: Patch) -> None:
 
 def count_a_failed_run_as_done_when_its_time_is_up(patch: Patch) -> None:
     def make(original: Any) -> Any:
-        def _raised(self: Runner, call: Any, error: Exception) -> Any:
+        def raised(self: Verdicts, call: Any, error: Exception) -> Any:
             return SUCCEEDED if isinstance(error, RunTimeoutError) else original(self, call, error)
 
-        return _raised
+        return raised
 
-    patch.replace(Runner, "_raised", make)
+    patch.replace(Verdicts, "raised", make)
 
 
 def keep_a_counter_of_bytes_that_leaks(patch: Patch) -> None:
