@@ -80,20 +80,16 @@ class SimReader:
 class SimPublisher:
     """The ``Publisher`` port, for what is told about the work."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, world: World, wire: Wire) -> None:
+        self._world = world
         self._wire = wire
-        self.told: list[Message] = []
 
     async def publish(self, message: Message) -> Position:
-        return await self._wire.ask("publish", lambda: self._store(message))
+        await self.publish_all([message])
+        return Position(message.topic, 0, 0)
 
     async def send(self, message: Message) -> Awaitable[Position]:
         return asyncio.ensure_future(self.publish(message))
 
     async def publish_all(self, messages: Sequence[Message]) -> None:
-        for message in messages:
-            await self.publish(message)
-
-    def _store(self, message: Message) -> Position:
-        self.told.append(message)
-        return Position(message.topic, 0, len(self.told) - 1)
+        await self._wire.ask("publish", lambda: self._world.promises.told(messages))

@@ -6,6 +6,7 @@ The value of a record is its number as text; a codec that knows only that stands
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -75,13 +76,20 @@ def number_of(value: bytes) -> int:
     return int(value)
 
 
+class Number(int):
+    """A payload."""
+
+    def model_dump_json(self) -> str:
+        return str(int(self))
+
+
 class NumberReader(NamedTuple):
     """As the codec's: reads the values of one contract."""
 
     contract: Named
 
-    def read(self, value: bytes) -> int:
-        return number_of(value)
+    def read(self, value: bytes) -> Number:
+        return Number(number_of(value))
 
 
 class NumberCodec:
@@ -102,6 +110,10 @@ class NumberCodec:
         await asyncio.sleep(0.05)
         if self._world.faults.strikes("registry-away", 0.3):
             raise RegistryUnavailableError("away")
+
+    async def encode_fields(self, contract: Any, fields: dict[str, Any]) -> bytes:
+        """Of a status."""
+        return json.dumps({name: fields[name] for name in ("status", "topic", "partition", "offset")}).encode()
 
 
 class Handlers:

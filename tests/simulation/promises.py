@@ -3,7 +3,7 @@
 - nothing lost: every record ends as done, as a visible dead letter, or as discarded;
 - order: per key, first effects in publish order; what is repeated is repeated in order;
 - alone: never two runs of one key in live owners;
-- commits: never one past unfinished work;
+- commits: never one past unfinished work, or past work that is not told of;
 - repeats: only of what was in flight, or finished and not committed;
 - holds: a held key stays held until its dead letter is replayed or discarded;
 - memory: what is held stays within its bounds;
@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -25,11 +26,14 @@ if TYPE_CHECKING:
 
     from streams.core.commit_map import Fence
     from streams.core.headers import Level
+    from streams.ports import Message
     from tests.simulation.broker import Rec
     from tests.simulation.handlers import Plan
     from tests.simulation.world import Worker, World
 
     Ownership = tuple[str, int]
+
+STATUS = "status"  # the topic that tells of jobs
 
 
 class BrokenPromiseError(AssertionError):
@@ -59,6 +63,8 @@ class Promises:
         self.done: set[int] = set()  # took effect in a live owner
         self.returned: set[int] = set()  # its handler came to its end
         self._finished: set[tuple[Ownership, str, int, int]] = set()  # by whom, and where it was read
+        self._told: set[int] = set()  # a stored status says that it is done
+        self._numbers: dict[tuple[int, int], int] = {}  # by their places in the source
         self.dead: set[int] = set()
         self.discarded: set[int] = set()
         self.replayed: set[int] = set()
@@ -160,6 +166,8 @@ class Promises:
         if moved.control is not None:
             return
         number = number_of(record.value)
+        if shelf == SHELF_SOURCE:
+            self._numbers[record.partition, record.offset] = number
         level = headers.SOURCE if shelf == SHELF_SOURCE else moved.level
         assert level is not None
         self._levels[number].append(level)
@@ -189,6 +197,8 @@ class Promises:
         number = number_of(record.value)
         if (ownership, record.topic, record.partition, record.offset) in self._finished:
             self.settled.add(number)
+            if self._world.tracking and number not in self._told:
+                self._break(f"a commit covers #{number}, and nobody was told that it is done", number)
         if number in self.returned or self.forgotten:
             return
         level = headers.SOURCE if place[1] == SHELF_SOURCE else parse_moved(record.headers).level
@@ -197,6 +207,17 @@ class Promises:
         resolved = place[1] == headers.DLT and parse_moved(record.headers).hold is False
         if not (further_on or twice or resolved or number in self.discarded or number in self.expired):
             self._break(f"a commit covers #{number} at {place}@{record.offset}, not finished", number)
+
+    def told(self, messages: Sequence[Message]) -> None:
+        """Statuses were stored, and what became of dead letters."""
+        source = self._world.family.topics[SHELF_SOURCE]
+        for message in messages:
+            if message.topic != STATUS:
+                continue
+            status = json.loads(message.value or b"")
+            assert status["topic"] == source, "a status names the origin"
+            if status["status"] == "completed":
+                self._told.add(self._numbers[status["partition"], status["offset"]])
 
     # -- memory, end -----------------------------------------------------------------------------------------------
 

@@ -10,11 +10,13 @@ from streams.engine.engine import Engine, EngineOptions
 from streams.engine.outbox import Outbox
 from streams.engine.runner import Runner
 from streams.engine.telemetry import Telemetry
+from streams.engine.tracker import Tracker
 from tests.simulation.clients import SimPublisher, SimReader, SimWriter
 from tests.simulation.handlers import Handlers, NumberCodec
 from tests.simulation.loop import StepLoop
 from tests.simulation.member import SimConsumer
 from tests.simulation.network import Wire
+from tests.simulation.promises import STATUS
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -62,7 +64,7 @@ class Worker:
         self._movers = 0
         self.loop = StepLoop(lambda: world.now, lambda error: world.died(name, error))
         self.consumer = SimConsumer(world, self)
-        self._outbox = Outbox(SimPublisher(self.wire()))
+        self._outbox = Outbox(SimPublisher(world, self.wire()))
         self.engine = self._build(random.Random(f"{world.seed}/{name}"))
         self.main = self.loop.create_task(self._main())
         self.main.add_done_callback(self._ended)
@@ -70,8 +72,11 @@ class Worker:
     def _build(self, draws: random.Random) -> Engine:
         world = self.world
         group = Handlers(world, self).group()
-        telemetry = Telemetry("g", Counts(world.counts), self._outbox, None, world.family.dlt)
         codec: Any = NumberCodec(world)
+        status: Any = None
+        tracker = Tracker(codec, self._outbox, status, topic=STATUS, queue="g", worker=self.name)
+        tracking = tracker if world.tracking else None
+        telemetry = Telemetry("g", Counts(world.counts), self._outbox, tracking, world.family.dlt)
         services: Any = None
         runner = Runner(group, codec, services, Calls(1), telemetry, draws.random, "0", lambda: world.now)
         return Engine(

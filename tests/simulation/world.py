@@ -75,6 +75,7 @@ class World:
         )
         self.attempts = r.choice([1, 2, 3, len(self.tiers) + 1, 2 * len(self.tiers) + 2])
         self.in_place = r.choice([(), (0.2,)])
+        self.tracking = r.choice([False, False, True])
         self.map_limit = r.choice([commit_map.LIMIT, commit_map.LIMIT, 36])  # characters
         keys = [f"t/{n}".encode() for n in range(r.choice([1, 2, 4, 8]))]
         self.plans = plans(self.seed, r.choice([10, 20, 30]), keys, self.partitions, CHAOS)

@@ -9,6 +9,7 @@ from streams.core.commands import DeadLetter
 from streams.core.lanes import Lanes
 from streams.core.track import Track
 from streams.engine.committer import Committer
+from streams.engine.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from tests.simulation.mutants.patch import Patch
@@ -81,3 +82,13 @@ def store_the_dead_letter_after_the_commit(patch: Patch) -> None:
 
     patch.replace(Lanes, "_give_up", make_give_up)
     patch.replace(Lanes, "appended", make_appended)
+
+
+def commit_before_what_is_told_is_stored(patch: Patch) -> None:
+    def make(_: Any) -> Any:
+        async def flush(self: Telemetry) -> None:
+            pass
+
+        return flush
+
+    patch.replace(Telemetry, "flush", make)

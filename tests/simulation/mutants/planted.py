@@ -11,6 +11,7 @@ MUTANTS = {
         commits.commit_the_maximum_over_a_gap,
         commits.acknowledge_late_after_a_revoke,
         commits.store_the_dead_letter_after_the_commit,
+        commits.commit_before_what_is_told_is_stored,
         moves.follow_into_the_wrong_level,
         moves.run_a_moved_record_before_its_origin_is_committed,
         moves.move_before_a_commit_covers_what_ran,
