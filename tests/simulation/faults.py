@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-CHAOS = 20.0  # seconds of virtual time in which faults happen
+CHAOS = 16.0  # seconds of virtual time in which faults happen
 
 # How often per world; what each does stands in ``mishaps.py``.
 TIMED = {

@@ -49,13 +49,10 @@ class StepLoop(asyncio.AbstractEventLoop):
         return self._timers[0][0] if self._timers else None
 
     def step(self) -> None:
-        """Run what is first in the queue."""
-        handle = self._ready.popleft()
-        events._set_running_loop(self)
-        try:
-            handle._run()
-        finally:
-            events._set_running_loop(None)
+        """Run what is first in the queue; this stays the running loop until another makes a step, or :func:`leave`."""
+        if events._get_running_loop() is not self:
+            events._set_running_loop(self)
+        self._ready.popleft()._run()
 
     def bury(self) -> None:
         """Take the coroutines down as a killed process would: nothing they do in their ends reaches anybody."""
@@ -123,3 +120,8 @@ class StepLoop(asyncio.AbstractEventLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         if not self._buried:
             self._failed(context.get("exception") or RuntimeError(context["message"]))
+
+
+def leave() -> None:
+    """No loop is the running one."""
+    events._set_running_loop(None)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 AGAIN = 0.3  # seconds between two tries
-SLACK = 0.05  # seconds by which a poll that finds nothing may be late; looking more often only costs steps
+SLACK = 0.1  # seconds by which a poll that finds nothing may be late; looking more often only costs steps
 
 
 class SimConsumer:

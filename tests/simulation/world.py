@@ -19,6 +19,7 @@ from streams.job import Group
 from tests.simulation.cluster import Cluster
 from tests.simulation.faults import CHAOS, Faults
 from tests.simulation.handlers import plans
+from tests.simulation.loop import leave
 from tests.simulation.mishaps import Mishaps
 from tests.simulation.operators import Operators
 from tests.simulation.promises import BrokenPromiseError, Promises
@@ -180,6 +181,7 @@ class World:
     def bury(self) -> None:
         for worker in self.workers:
             worker.bury()
+        leave()
 
     # -- workers ---------------------------------------------------------------------------------------------------
 
