@@ -2,8 +2,8 @@
 
 PYTHON ?= python3
 ONCE ?=
-UPGRADE ?=
 ONLY ?=
+UPGRADE ?=
 ROUNDS ?= 3
 COUNT ?= 300000
 MINUTES ?= 15
@@ -19,7 +19,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install broker run test bench soak simulate lint format up down reset lock pin clean
+.PHONY: help install broker run test bench soak simulate chaos lint format up down reset lock pin clean
 
 help: ## Show this list
 	@$(PYTHON) -c 'import re; [print(f"make {n:8} {t}") for n, t in re.findall(r"^([a-z]+):.*?## (.*)", open("Makefile").read(), re.M)]'
@@ -50,6 +50,9 @@ soak: broker ## Watch a worker's memory under load and write docs/benchmarks.md;
 
 simulate: $(STAMP) ## Play SEEDS=20000 simulated worlds against the engine; a broken promise ends with its story
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+chaos: broker ## Break real brokers, workers and networks under load; ONLY=kills for one scenario
+	@$(BIN)/python -m tests.chaos $(ONLY)
 
 lint: $(STAMP) ## Check style, types, import rules and contracts
 	$(BIN)/ruff check .

@@ -1,0 +1,213 @@
+"""One run on a stage: its own queue and ledger, its workers, its load, and what came of it.
+
+Invariant: it ends when every acknowledged job has ended, or its patience has; the workers are drained before the
+figures are taken, so that what would run twice later is seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from streams.core.headers import dlt_topic, tier_topic
+from streams.dev import ports
+from tests.chaos import logs, mishaps
+from tests.chaos.config import PUBLISHED, Config
+from tests.chaos.processes import KEYLANE, Child
+from tests.chaos.proof import Effects, Window, prove, published, unfinished
+from tests.chaos.worker import Worker
+
+if TYPE_CHECKING:
+    from tests.chaos.proof import Proof, Row
+    from tests.chaos.stage import Stage
+
+DEADLINE = 5.0  # seconds a worker may let its runs go on after SIGTERM
+_END = 60.0  # seconds
+_LOOK = 0.1  # seconds
+_PUBLISHED = 900.0  # seconds the load may take
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much of it.
+
+    Attributes:
+        jobs: Published at most; a scenario that has done enough stops the load.
+        rate: Jobs per second.
+        static: So many of the workers have a name that outlives a restart.
+        session: The session time-out in seconds.
+        times: How often the fault comes; ``every`` so many seconds, for ``length`` seconds.
+        delay: Seconds each run takes before its effect.
+        patience: Seconds after the last publication until what has not ended is lost.
+    """
+
+    jobs: int = 1_000_000
+    rate: float = 300.0
+    keys: int = 1_000
+    partitions: int = 12
+    workers: int = 4
+    static: int = 0
+    session: float = 3.0
+    times: int = 1
+    every: float = 6.0
+    length: float = 0.0
+    delay: float = 0.0
+    patience: float = 90.0
+
+
+class Run:
+    """A run, by its name.
+
+    Args:
+        settings: Further settings of its workers, by their names in small letters.
+    """
+
+    def __init__(self, stage: Stage, name: str, size: Size, **settings: object) -> None:
+        self.stage = stage
+        self.size = size
+        self.faults: list[Window] = []
+        self.gone: mishaps.Gone = frozenset()
+        self.folder = stage.folder / name
+        self.folder.mkdir()
+        self.config = Config(name, size.partitions, ports.any_free(), delay=size.delay)
+        self.config.write(self.folder)
+        self._environment = stage.environment(self.folder)
+        self.effects = Effects(self.folder / "ledger.jsonl")
+        self._ledger = self._child("tests.chaos.ledger", str(self.effects.path), str(self.config.ledger_port))
+        self._load = self._child("tests.chaos.load", str(self.folder), str(size.jobs), str(size.rate), str(size.keys))
+        self.workers = [self._worker(number, settings) for number in range(size.workers)]
+
+    async def __aenter__(self) -> Self:
+        """Make the topics, start the ledger and the workers."""
+        topics = Child([*KEYLANE, "topics", "apply"], self._environment, self.folder / "topics.log")
+        topics.start()
+        self._ledger.start()
+        try:
+            assert await topics.ended(60) == 0, topics.log.read_text()
+            await self.stage.serve_registry(self._environment)
+            await self._ledger.said(b"ledger ready")
+            for worker in self.workers:
+                worker.start()
+            await asyncio.gather(*(worker.ready() for worker in self.workers))
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """End every process of the run."""
+        for child in (*self.workers, self._load, self._ledger):
+            child.kill()
+
+    def begin(self) -> None:
+        """Start the load."""
+        self._load.start()
+
+    async def warm(self) -> None:
+        """Start the load and wait until two seconds of it have taken effect."""
+        self._load.start()
+        async with asyncio.timeout(self.size.patience):
+            while len(self.effects.ids) < 2 * self.size.rate:
+                await self._look()
+
+    def publishing(self) -> bool:
+        """Whether the load goes on."""
+        return self._load.alive()
+
+    async def enough(self) -> None:
+        """Stop the load, once some of it has come behind the last fault."""
+        await asyncio.sleep(1.0)
+        self._load.signal(signal.SIGTERM)
+
+    async def progress(self, *pids: int) -> float:
+        """Wait until something published from now on takes effect (in these workers); the seconds, or infinity."""
+        since, newest = time.time(), max((job["number"] for job in self._published()), default=0)
+        place = len(self.effects.rows)
+        while time.time() < since + self.size.patience:
+            await self._look()
+            for row in self.effects.rows[place:]:
+                if row["number"] > newest and (not pids or row["worker"] in pids):
+                    return float(row["at"] - since)
+            place = len(self.effects.rows)
+        return math.inf
+
+    def hit(self, began: float, *pids: int) -> None:
+        """Note that a fault hit these workers (all, where none is named) from then until now."""
+        self.faults.append(Window(began, time.time(), frozenset(pids) or None))
+
+    async def stand(self) -> None:
+        """Drain all workers; the load goes on."""
+        codes = await self._drained()
+        assert not any(codes), f"the workers ended with {codes}: see {self.folder}"
+
+    async def go_on(self) -> None:
+        """Start them again."""
+        for worker in self.workers:
+            worker.start()
+        await asyncio.gather(*(worker.ready() for worker in self.workers))
+
+    async def expire(self, count: int) -> int:
+        """Let so many records of each partition expire before the group has read them; how many that are."""
+        source, group = f"jobs.{self.config.queue}", self.config.queue
+        self.gone = await mishaps.expire(self.stage.kafka.direct, group, source, range(self.size.partitions), count)
+        return len(self.gone)
+
+    async def finish(self) -> Proof:
+        """Wait until everything has ended, drain the workers and compare."""
+        assert await self._load.ended(_PUBLISHED) == 0, self._load.log.read_text()[-2_000:]
+        jobs = self._published()
+        deadline = time.monotonic() + self.size.patience
+        dead = await self._dead()
+        while unfinished(jobs, self.effects.ids, dead) and time.monotonic() < deadline:
+            await self._look()
+            if not unfinished(jobs, self.effects.ids, {job["id"] for job in jobs}):
+                dead = await self._dead()
+        ended = [worker.name for worker in self.workers if not worker.alive()]
+        codes = await self._drained()
+        self.effects.refresh()
+        behind = await logs.behind(self.stage.kafka.direct, self.config.queue, self._levels(), self.config.partitions)
+        return prove(jobs, self.effects.rows, await self._dead(), self.faults, behind=behind, ended=ended, codes=codes)
+
+    async def _drained(self) -> list[int]:
+        """End all workers in order; their exit codes."""
+        for worker in self.workers:
+            worker.signal(signal.SIGTERM)
+        return [await worker.ended(_END) for worker in self.workers]
+
+    def _published(self) -> list[Row]:
+        """What the load maker noted; what is gone from the log counts as published without an answer."""
+        jobs = published(self.folder / PUBLISHED)
+        return [job | {"offset": None} if (job["partition"], job["offset"]) in self.gone else job for job in jobs]
+
+    async def _look(self) -> None:
+        await asyncio.sleep(_LOOK)
+        self.effects.refresh()
+
+    async def _dead(self) -> set[str]:
+        dlt = dlt_topic(f"jobs.{self.config.queue}", self.config.queue)
+        return await logs.dead_ids(self.stage.kafka.direct, dlt, self.config.partitions)
+
+    def _levels(self) -> list[str]:
+        source, group = f"jobs.{self.config.queue}", self.config.queue
+        return [source, *(tier_topic(source, group, tier) for tier in range(len(self.config.tiers) + 1))]
+
+    def _child(self, module: str, *arguments: str) -> Child:
+        command = [sys.executable, "-m", module, *arguments]
+        return Child(command, self._environment, self.folder / f"{module.rpartition('.')[2]}.log")
+
+    def _worker(self, number: int, settings: dict[str, object]) -> Worker:
+        static = {"instance_id": f"chaos-{number}"} if number < self.size.static else {}
+        own = self.stage.environment(
+            self.folder,
+            session_timeout=self.size.session,
+            drain_timeout=DEADLINE,
+            rebalance_timeout=10,
+            **static,
+            **settings,
+        )
+        return Worker(number, self.config.queue, own, self.folder)

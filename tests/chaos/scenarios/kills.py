@@ -1,0 +1,38 @@
+"""``kill -9`` of a random worker, again and again, under load. Half of the workers are static members."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import TYPE_CHECKING
+
+from tests.chaos.run import Run, Size
+from tests.chaos.scenario import Outcome, Scenario
+
+if TYPE_CHECKING:
+    from tests.chaos.stage import Stage
+
+
+async def play(stage: Stage, size: Size) -> Outcome:
+    """Kill, start again, and go on until all is published."""
+    draw, count = random.Random(1), 0
+    async with Run(stage, "kills", size) as run:
+        await run.warm()
+        while run.publishing():
+            victim = draw.choice(run.workers)
+            began = time.time()
+            victim.kill()
+            run.hit(began, victim.pid)
+            victim.start()
+            count += 1
+            await asyncio.sleep(size.every)
+        return Outcome(f"kill -9 of a worker, {count} times", await run.finish())
+
+
+SCENARIO = Scenario(
+    name="kills",
+    play=play,
+    long=Size(jobs=100_000, static=2),
+    short=Size(jobs=3_000, keys=200, workers=2, static=1),
+)

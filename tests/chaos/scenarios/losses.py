@@ -1,0 +1,73 @@
+"""What the outside forgets: Redis its data, the group its offsets, the log its head."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from redis.asyncio import Redis
+
+from tests.chaos import mishaps, processes
+from tests.chaos.recovery import Recovery
+from tests.chaos.run import Run, Size
+from tests.chaos.scenario import Outcome, Scenario
+
+if TYPE_CHECKING:
+    from tests.chaos.stage import Stage
+
+GAPS = "keylane_log_gap_records_total"
+EXPIRED = 20  # records of each partition
+
+
+async def redis(stage: Stage, size: Size) -> Outcome:
+    """Redis is emptied, then killed; neither is a reason to run anything twice."""
+    async with Run(stage, "redis-loss", size) as run, Redis.from_url(stage.redis_url) as client:
+        recovery = Recovery(run)
+        await run.warm()
+        for _ in range(size.times):
+            await client.flushall()
+            await asyncio.sleep(size.every)
+            processes.kill(stage.redis)
+            await asyncio.sleep(size.length)
+            await processes.started(stage.redis)
+            await recovery.progressed()
+            await asyncio.sleep(size.every)
+        return await recovery.outcome(f"Redis FLUSHALL, and kill -9 for {size.length:g} s, {size.times} times each")
+
+
+async def offsets(stage: Stage, size: Size) -> Outcome:
+    """The group's offsets are deleted while it stands: it has to begin at the oldest record, never at the newest."""
+    async with Run(stage, "offsets", size) as run:
+        began = time.time()
+        await run.warm()
+        await run.stand()
+        run.hit(began)
+        await mishaps.delete_offsets(stage.kafka.direct, run.config.queue)
+        await run.go_on()
+        await run.enough()
+        return Outcome("the group's offsets deleted", await run.finish())
+
+
+async def head(stage: Stage, size: Size) -> Outcome:
+    """Records expire before the group has read them: it tells how many, and goes on behind them."""
+    async with Run(stage, "log-head", size) as run:
+        await run.warm()
+        await run.stand()
+        gone = await run.expire(EXPIRED)
+        await run.go_on()
+        await run.enough()
+        told = sum([(await worker.metrics()).get(GAPS, 0.0) for worker in run.workers])
+        proof = await run.finish()
+    problems = [] if told == gone else [f"the metric tells of {told:.0f} of the {gone} records that are gone"]
+    return Outcome(f"{gone} unread records expired", proof, problems)
+
+
+REDIS = Scenario(
+    name="redis-loss",
+    play=redis,
+    long=Size(times=10, every=2.0, length=2.0),
+    short=Size(times=1, every=0.5, length=0.5, workers=1, keys=200),
+)
+OFFSETS = Scenario(name="offsets-deleted", play=offsets, long=Size(), short=Size(workers=1, keys=200))
+HEAD = Scenario(name="log-head-expired", play=head, long=Size(), short=Size(workers=1, keys=200))

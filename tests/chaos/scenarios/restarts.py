@@ -1,0 +1,80 @@
+"""Planned ends: SIGTERM under load, and a rolling restart of static members."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from tests.chaos.run import DEADLINE, Run, Size
+from tests.chaos.scenario import Outcome, Scenario
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.chaos.stage import Stage
+    from tests.chaos.worker import Worker
+
+REBALANCES = "keylane_rebalances_total"
+
+
+async def drain(stage: Stage, size: Size) -> Outcome:
+    """End one worker after the other, and start it again; nothing may run twice."""
+    slowest = 0.0
+    async with Run(stage, "drain", size) as run:
+        await run.warm()
+        for number in range(size.times):
+            slowest = max(slowest, await _restarted(run.workers[number % size.workers]))
+            await asyncio.sleep(size.every)
+        await run.enough()
+        proof = await run.finish()
+    late = [f"an end took {slowest:.1f} s"] if slowest > DEADLINE else []
+    return Outcome(f"SIGTERM under load, {size.times} times", proof, late, [f"ended within {slowest:.1f} s"])
+
+
+async def rolling(stage: Stage, size: Size) -> Outcome:
+    """Restart all workers, one after the other; none may lose its partitions."""
+    moved = 0.0
+    async with Run(stage, "rolling", size) as run:
+        await run.warm()
+        for worker in run.workers:
+            others = [each for each in run.workers if each is not worker]
+            before = await _rebalances(others)
+            await _restarted(worker)
+            # Its own first assignment is none.
+            moved += await _rebalances(others) - before + await _rebalances([worker]) - 1
+        await run.enough()
+        proof = await run.finish()
+    problems = [f"{moved:.0f} rebalances"] if moved else []
+    return Outcome(f"rolling restart of {size.workers} static members", proof, problems)
+
+
+async def _restarted(worker: Worker) -> float:
+    """End it in order, and start it again; the seconds its end took."""
+    began = time.monotonic()
+    worker.signal(signal.SIGTERM)
+    code = await worker.ended(DEADLINE * 2)
+    took = time.monotonic() - began
+    assert code == 0, f"{worker.name} ended with {code}: see {worker.log}"
+    worker.start()
+    await worker.ready()
+    return took
+
+
+async def _rebalances(workers: Sequence[Worker]) -> float:
+    return sum([(await worker.metrics())[REBALANCES] for worker in workers])
+
+
+DRAIN = Scenario(
+    name="drain",
+    play=drain,
+    long=Size(times=12, every=2.0, delay=0.05),
+    short=Size(times=1, workers=2, keys=200, delay=0.05),
+)
+ROLLING = Scenario(
+    name="rolling",
+    play=rolling,
+    long=Size(static=4, session=30.0, delay=0.05),
+    short=Size(workers=2, static=2, session=30.0, keys=200, delay=0.05),
+)
