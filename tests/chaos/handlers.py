@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from streams.adapters.redis import transient
+from streams.job import Done, NotDone
 
 if TYPE_CHECKING:
     from streams.ports import Context
@@ -37,24 +38,32 @@ class Noting:
     """A handler whose effect is a line in the ledger.
 
     Args:
-        counting: Count the run in Redis first, as handlers with limits do.
+        once: Confirm before the effect, as handlers marked ``once`` may; plain ones count in Redis first, as handlers
+            with limits do.
         delay: Seconds a run takes before its effect.
     """
 
-    def __init__(self, ledger: LedgerClient, *, counting: bool, delay: float) -> None:
+    def __init__(self, ledger: LedgerClient, *, once: bool, delay: float) -> None:
         self._ledger = ledger
-        self._counting = counting
+        self._once = once
         self._delay = delay
 
     async def __call__(self, payload: Any, ctx: Context) -> None:
-        """Count, fail where it is planned, and note the effect."""
-        if self._counting:
+        """Count or confirm, fail where it is planned, and note the effect."""
+        if not self._once:
             with transient():
                 await ctx.services.redis.incr(f"chaos:{ctx.key}")
         if self._delay:
             await asyncio.sleep(self._delay)
         await self._fail_as_planned(payload.number, ctx)
+        if self._once:
+            await ctx.confirm()
         await self._ledger.ask(**_note("effect", ctx), number=payload.number, idempotency_key=ctx.idempotency_key)
+
+    async def look_up(self, payload: Any, ctx: Context) -> Done | NotDone:
+        """What became of an effect whose answer nobody saw."""
+        del payload
+        return Done() if await self._ledger.ask(look_up=ctx.idempotency_key) else NotDone()
 
     async def _fail_as_planned(self, number: int, ctx: Context) -> None:
         if fails_for_ever(number):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Row = Mapping[str, Any]
 
 ONCE = "chaos.pay"
-SLACK = 5.0  # seconds: a commit every 100 ms and its answer, on a machine that is overloaded on purpose
+SLACK = 3.0  # seconds: a commit every 100 ms and its answer, on a machine that is overloaded on purpose
 
 
 class Window(NamedTuple):
@@ -72,6 +72,7 @@ class Proof:
         found = {
             f"lost, such as {self.lost[:3]}": len(self.lost),
             "took effect before an earlier one of their key": self.inversions,
+            "once jobs ran twice": self.once_duplicates,
             f"ran twice without a fault, such as {self.unexplained[:3]}": len(self.unexplained),
             f"effects of what nobody published, such as {self.strangers[:3]}": len(self.strangers),
             "records not committed by the drained group": self.behind,

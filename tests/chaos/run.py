@@ -11,8 +11,8 @@ import math
 import signal
 import sys
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 
 from streams.core.headers import dlt_topic, tier_topic
 from streams.dev import ports
@@ -21,12 +21,12 @@ from tests.chaos.config import PUBLISHED, Config
 from tests.chaos.processes import KEYLANE, Child
 from tests.chaos.proof import Effects, Window, prove, published, unfinished
 from tests.chaos.worker import Worker
+from tests.eventually import eventually
 
 if TYPE_CHECKING:
     from tests.chaos.proof import Proof, Row
     from tests.chaos.stage import Stage
 
-DEADLINE = 5.0  # seconds a worker may let its runs go on after SIGTERM
 _END = 60.0  # seconds
 _LOOK = 0.1  # seconds
 _PUBLISHED = 900.0  # seconds the load may take
@@ -40,7 +40,7 @@ class Size:
         jobs: Published at most; a scenario that has done enough stops the load.
         rate: Jobs per second.
         static: So many of the workers have a name that outlives a restart.
-        session: The session time-out in seconds.
+        session, drain: The session time-out, and how long runs may go on after SIGTERM, in seconds.
         times: How often the fault comes; ``every`` so many seconds, for ``length`` seconds.
         delay: Seconds each run takes before its effect.
         patience: Seconds after the last publication until what has not ended is lost.
@@ -52,12 +52,18 @@ class Size:
     partitions: int = 12
     workers: int = 4
     static: int = 0
-    session: float = 3.0
+    session: float = 6.0
+    drain: float = 5.0
     times: int = 1
     every: float = 6.0
     length: float = 0.0
     delay: float = 0.0
     patience: float = 90.0
+
+
+def small(**changes: Any) -> Size:
+    """A size for the short form."""
+    return replace(Size(rate=100.0, keys=50, partitions=4, workers=2, session=1.5, drain=2.0), **changes)
 
 
 class Run:
@@ -140,6 +146,19 @@ class Run:
         """Note that a fault hit these workers (all, where none is named) from then until now."""
         self.faults.append(Window(began, time.time(), frozenset(pids) or None))
 
+    async def settle(self) -> None:
+        """Halt the load until all that was published is committed."""
+        self._load.signal(signal.SIGSTOP)
+
+        async def settled() -> bool:
+            return await self._behind() == 0
+
+        await eventually(settled, within=self.size.patience)
+
+    def resume(self) -> None:
+        """Let the load go on."""
+        self._load.signal(signal.SIGCONT)
+
     async def stand(self) -> None:
         """Drain all workers; the load goes on."""
         codes = await self._drained()
@@ -170,7 +189,7 @@ class Run:
         ended = [worker.name for worker in self.workers if not worker.alive()]
         codes = await self._drained()
         self.effects.refresh()
-        behind = await logs.behind(self.stage.kafka.direct, self.config.queue, self._levels(), self.config.partitions)
+        behind = await self._behind()
         return prove(jobs, self.effects.rows, await self._dead(), self.faults, behind=behind, ended=ended, codes=codes)
 
     async def _drained(self) -> list[int]:
@@ -192,9 +211,11 @@ class Run:
         dlt = dlt_topic(f"jobs.{self.config.queue}", self.config.queue)
         return await logs.dead_ids(self.stage.kafka.direct, dlt, self.config.partitions)
 
-    def _levels(self) -> list[str]:
+    async def _behind(self) -> int:
+        """Records that the group has not committed."""
         source, group = f"jobs.{self.config.queue}", self.config.queue
-        return [source, *(tier_topic(source, group, tier) for tier in range(len(self.config.tiers) + 1))]
+        levels = [source, *(tier_topic(source, group, tier) for tier in range(len(self.config.tiers) + 1))]
+        return await logs.behind(self.stage.kafka.direct, group, levels, self.config.partitions)
 
     def _child(self, module: str, *arguments: str) -> Child:
         command = [sys.executable, "-m", module, *arguments]
@@ -202,12 +223,10 @@ class Run:
 
     def _worker(self, number: int, settings: dict[str, object]) -> Worker:
         static = {"instance_id": f"chaos-{number}"} if number < self.size.static else {}
-        own = self.stage.environment(
-            self.folder,
-            session_timeout=self.size.session,
-            drain_timeout=DEADLINE,
-            rebalance_timeout=10,
-            **static,
-            **settings,
-        )
+        timeouts = {
+            "session_timeout": self.size.session,
+            "drain_timeout": self.size.drain,
+            "rebalance_timeout": 2 * self.size.drain,
+        }
+        own = self.stage.environment(self.folder, **timeouts, **static, **settings)
         return Worker(number, self.config.queue, own, self.folder)

@@ -116,9 +116,7 @@ class Stage:
         return {
             **{f"KEYLANE_{name}": str(value) for name, value in named.items()},
             "PYTHONPATH": f"{self.folder / 'packages'}:{ROOT}",
-            # Workers start again and again: compile once, wherever the libraries' own caches are.
-            "PYTHONDONTWRITEBYTECODE": "",
-            "PYTHONPYCACHEPREFIX": str(self.folder / "compiled"),
+            "PYTHONDONTWRITEBYTECODE": "",  # workers start again and again: compile once
         }
 
     async def _start_postgres(self) -> None:

@@ -10,7 +10,7 @@ SCENARIOS = (
     brokers.LEADER,
     brokers.FREEZE,
     zombies.SCENARIO,
-    *network.KAFKA,
+    network.KAFKA,
     network.REDIS,
     network.SQL,
     restarts.DRAIN,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.chaos.recovery import Recovery
-from tests.chaos.run import Run, Size
+from tests.chaos.run import Run, Size, small
 from tests.chaos.scenario import Scenario
 from tests.eventually import eventually
 
@@ -93,18 +93,18 @@ KILL = Scenario(
     name="broker-kills",
     play=kill,
     long=Size(times=20, every=5.0),
-    short=Size(times=1, every=1.0, keys=200, workers=2),
+    short=small(times=1, every=1.0),
 )
 LEADER = Scenario(
     name="leader-kills",
     play=leader,
     long=Size(times=6, every=5.0),
-    short=Size(times=1, every=1.0, keys=200, workers=1, partitions=4),
+    short=small(times=1, every=1.0, workers=1),
     brokers=3,
 )
 FREEZE = Scenario(
     name="broker-frozen",
     play=freeze,
     long=Size(times=2, every=10.0, length=30.0),
-    short=Size(times=1, every=1.0, length=5.0, keys=200, workers=2),
+    short=small(times=1, every=1.0, length=4.0),
 )

@@ -7,7 +7,7 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-from tests.chaos.run import Run, Size
+from tests.chaos.run import Run, Size, small
 from tests.chaos.scenario import Outcome, Scenario
 
 if TYPE_CHECKING:
@@ -33,6 +33,6 @@ async def play(stage: Stage, size: Size) -> Outcome:
 SCENARIO = Scenario(
     name="kills",
     play=play,
-    long=Size(jobs=100_000, static=2),
-    short=Size(jobs=3_000, keys=200, workers=2, static=1),
+    long=Size(jobs=100_000, static=2, session=3.0),
+    short=small(jobs=1_000, static=1, every=3.0),
 )

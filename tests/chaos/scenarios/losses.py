@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from tests.chaos import mishaps, processes
 from tests.chaos.recovery import Recovery
-from tests.chaos.run import Run, Size
+from tests.chaos.run import Run, Size, small
 from tests.chaos.scenario import Outcome, Scenario
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ async def head(stage: Stage, size: Size) -> Outcome:
     """Records expire before the group has read them: it tells how many, and goes on behind them."""
     async with Run(stage, "log-head", size) as run:
         await run.warm()
+        await run.settle()
         await run.stand()
+        run.resume()
         gone = await run.expire(EXPIRED)
         await run.go_on()
         await run.enough()
@@ -67,7 +69,7 @@ REDIS = Scenario(
     name="redis-loss",
     play=redis,
     long=Size(times=10, every=2.0, length=2.0),
-    short=Size(times=1, every=0.5, length=0.5, workers=1, keys=200),
+    short=small(times=1, every=0.5, length=0.5, workers=1),
 )
-OFFSETS = Scenario(name="offsets-deleted", play=offsets, long=Size(), short=Size(workers=1, keys=200))
-HEAD = Scenario(name="log-head-expired", play=head, long=Size(), short=Size(workers=1, keys=200))
+OFFSETS = Scenario(name="offsets-deleted", play=offsets, long=Size(), short=small(workers=1))
+HEAD = Scenario(name="log-head-expired", play=head, long=Size(), short=small(workers=1))

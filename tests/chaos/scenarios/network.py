@@ -8,93 +8,86 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.chaos.recovery import Recovery
-from tests.chaos.run import Run, Size
+from tests.chaos.run import Run, Size, small
 from tests.chaos.scenario import Outcome, Scenario
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from tests.chaos.proxy import Proxy
     from tests.chaos.stage import Stage
 
-    Fault = Callable[[Sequence[Proxy], Size], Awaitable[None]]
+    Fault = Callable[[Sequence[Proxy], float], Awaitable[None]]
 
 LATENCY = 2.0  # seconds
 RESETS = 0.5  # seconds between two
 
 
-async def cut(proxies: Sequence[Proxy], size: Size) -> None:
+async def cut(proxies: Sequence[Proxy], seconds: float) -> None:
     """Nothing passes."""
     for proxy in proxies:
         proxy.flowing.clear()
-    await asyncio.sleep(size.length)
+    await asyncio.sleep(seconds)
     for proxy in proxies:
         proxy.flowing.set()
 
 
-async def latency(proxies: Sequence[Proxy], size: Size) -> None:
+async def latency(proxies: Sequence[Proxy], seconds: float) -> None:
     """Every answer is late."""
     for proxy in proxies:
         proxy.delay = LATENCY
-    await asyncio.sleep(size.length)
+    await asyncio.sleep(seconds)
     for proxy in proxies:
         proxy.delay = 0.0
 
 
-async def resets(proxies: Sequence[Proxy], size: Size) -> None:
+async def resets(proxies: Sequence[Proxy], seconds: float) -> None:
     """Connections break off all the time."""
-    for _ in range(int(size.length / RESETS)):
+    for _ in range(int(seconds / RESETS)):
         for proxy in proxies:
             proxy.reset()
         await asyncio.sleep(RESETS)
 
 
-async def half_open(proxies: Sequence[Proxy], size: Size) -> None:
+async def half_open(proxies: Sequence[Proxy], seconds: float) -> None:
     """The servers' ends of the connections are gone, and the workers are not told."""
     for proxy in proxies:
         proxy.half_open()
-    await asyncio.sleep(size.length)
+    await asyncio.sleep(seconds)
 
 
 FAULTS: dict[str, tuple[Fault, str]] = {
-    "cut": (cut, "cut for {0.length:g} s"),
-    "latency": (latency, f"answers {LATENCY:g} s late for {{0.length:g}} s"),
-    "resets": (resets, f"connections reset every {RESETS:g} s for {{0.length:g}} s"),
-    "half-open": (half_open, "connections half-open for {0.length:g} s"),
+    "cut": (cut, "cut for {:g} s"),
+    "latency": (latency, f"answers {LATENCY:g} s late for {{:g}} s"),
+    "resets": (resets, f"connections reset every {RESETS:g} s for {{:g}} s"),
+    "half-open": (half_open, "connections half-open for {:g} s"),
 }
 
 
-async def play(server: str, kinds: Sequence[str], stage: Stage, size: Size) -> Outcome:
-    """One kind after the other on the way to this server."""
-    async with (
-        stage.network() as network,
-        Run(stage, f"net-{server}-{'-'.join(kinds)}", size, **network.addresses) as run,
-    ):
+async def play(server: str, kinds: Mapping[str, float], stage: Stage, size: Size) -> Outcome:
+    """One kind after the other on the way to this server, each for so many seconds times ``size.length``."""
+    async with stage.network() as network, Run(stage, f"{server}-network", size, **network.addresses) as run:
         recovery, proxies = Recovery(run), network.proxies[server]
         await run.warm()
-        for kind in kinds:
+        for kind, seconds in kinds.items():
             began = time.time()
-            await FAULTS[kind][0](proxies, size)
+            await FAULTS[kind][0](proxies, seconds * size.length)
             await recovery.watch(began)
             await asyncio.sleep(size.every)
-        return await recovery.outcome(f"way to {server}: " + ", ".join(FAULTS[kind][1].format(size) for kind in kinds))
+        done = [FAULTS[kind][1].format(seconds * size.length) for kind, seconds in kinds.items()]
+        return await recovery.outcome(f"way to {server}: {', '.join(done)}")
 
 
-def scenario(server: str, *kinds: str, length: float) -> Scenario:
+def scenario(server: str, kinds: Mapping[str, float]) -> Scenario:
     """These faults on the way to this server."""
     return Scenario(
-        name=f"{server}-{kinds[0]}" if len(kinds) == 1 else f"{server}-network",
+        name=f"{server}-network",
         play=partial(play, server, kinds),
-        long=Size(length=length, every=5.0),
-        short=Size(length=4.0, every=0.5, workers=2, keys=200),
+        long=Size(length=1.0, every=5.0),
+        short=small(length=0.1, every=0.5),
     )
 
 
-KAFKA = (
-    scenario("kafka", "cut", length=60.0),
-    scenario("kafka", "latency", length=60.0),
-    scenario("kafka", "resets", length=30.0),
-    scenario("kafka", "half-open", length=30.0),
-)
-REDIS = scenario("redis", "cut", "latency", "resets", "half-open", length=20.0)
-SQL = scenario("sql", "cut", "latency", "resets", "half-open", length=20.0)
+KAFKA = scenario("kafka", {"cut": 60.0, "latency": 60.0, "resets": 30.0, "half-open": 30.0})
+REDIS = scenario("redis", {"cut": 20.0, "latency": 20.0, "resets": 20.0, "half-open": 20.0})
+SQL = scenario("sql", {"cut": 20.0, "latency": 20.0, "resets": 20.0, "half-open": 20.0})
