@@ -92,20 +92,21 @@ _AWAY = {"08", "40", "53", "57", "58"}
 _BATCH = Batch(size=500, linger=0.02)
 
 
-def connect(url: str | URL, *, pool_size: int = 10, ping: bool = True) -> AsyncEngine:
+def connect(url: str | URL, *, pool_size: int = 10, ping: bool = True, patience: float = 30.0) -> AsyncEngine:
     """The engine of ``postgresql+asyncpg://…``; it connects on first use, and again after the server was away.
 
     Args:
         url: Of the database.
         pool_size: Connections that are kept.
         ping: Look whether a connection still lives before each use; without it, one use fails after a restart.
+        patience: Seconds until a statement without an answer counts as failed.
     """
     return create_async_engine(
         url,
         pool_size=pool_size,
         pool_timeout=5,
         pool_pre_ping=ping,
-        connect_args={"timeout": 5, "command_timeout": 30, "server_settings": {"application_name": "keylane"}},
+        connect_args={"timeout": 5, "command_timeout": patience, "server_settings": {"application_name": "keylane"}},
     )
 
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from streams.settings import Settings
 
 _FORGET_EVERY = 600.0  # seconds
+_LEDGER_PATIENCE = 5.0  # seconds: every run of a once-handler waits for it, and a dead connection must not hold all
 _LEDGER_CONNECTIONS = 4  # one for each kind of its statements
 
 
@@ -199,7 +200,7 @@ def _tracker(found: Connections, group: Group, outbox: Outbox) -> Tracker | None
 
 
 def _effects(stack: contextlib.AsyncExitStack, found: Connections) -> SqlEffects:
-    engine = sql.connect(found.sql.url, pool_size=_LEDGER_CONNECTIONS, ping=False)
+    engine = sql.connect(found.sql.url, pool_size=_LEDGER_CONNECTIONS, ping=False, patience=_LEDGER_PATIENCE)
     stack.push_async_callback(engine.dispose)
     return SqlEffects(engine)
 
