@@ -1,4 +1,4 @@
-"""``make chaos``: plays every scenario (or those named) in its long form, and prints and keeps the table.
+"""``make chaos``: plays every scenario (or those named) in its long form, prints the table and keeps it in the docs.
 
 Invariant: the exit code is 0 only where every promise held.
 """
@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import platform
 import sys
 import tempfile
 import time
@@ -22,48 +20,45 @@ from tests.chaos.stage import Stage
 if TYPE_CHECKING:
     from tests.chaos.scenario import Outcome, Scenario
 
+KNOWN = {scenario.name: scenario for scenario in SCENARIOS}
+
 
 def main() -> int:
     """Play, print, write."""
-    known = {scenario.name: scenario for scenario in SCENARIOS}
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[[], *known], help="scenarios; all where none is named")
-    parser.add_argument("--short", action="store_true", help="with the numbers of the short form")
+    parser.add_argument("names", nargs="?", default=",".join(KNOWN), help="scenarios, with commas between them; all")
+    parser.add_argument("--short", action="store_true", help="with the numbers of the short form; nothing is kept")
     chosen = parser.parse_args()
-    outcomes = asyncio.run(_play([known[name] for name in chosen.names or known], short=chosen.short))
-    text = f"{_made()}\n\n{report.table(outcomes)}"
-    print(f"\n{text}")
-    if not chosen.names and not chosen.short:
-        report.write(text)
-    return int(any(outcome.findings for _, outcome in outcomes))
+    names = chosen.names.split(",")
+    unknown = [name for name in names if name not in KNOWN]
+    if unknown:
+        parser.error(f"no scenarios: {', '.join(unknown)}; there are {', '.join(KNOWN)}")
+    rows, held = asyncio.run(_play([KNOWN[name] for name in names], short=chosen.short))
+    print(f"\n{report.table(rows, list(KNOWN))}")
+    return int(not held)
 
 
-async def _play(scenarios: list[Scenario], *, short: bool) -> list[tuple[str, Outcome]]:
-    outcomes = []
+async def _play(scenarios: list[Scenario], *, short: bool) -> tuple[dict[str, str], bool]:
+    """Their rows, each kept as soon as there is one, and whether all promises held."""
+    rows, held = {}, True
     for scenario in scenarios:
         started = time.monotonic()
         print(f"{scenario.name}: ", end="", flush=True)
         outcome = await _alone(scenario, short=short)
-        seconds = time.monotonic() - started
-        print(f"{outcome.done}, {seconds:.0f} s: {'; '.join(outcome.findings) or 'held'}", flush=True)
-        for note in outcome.notes:
-            print(f"    {note}", flush=True)
-        outcomes.append((scenario.name, outcome))
-    return outcomes
+        rows[scenario.name] = report.row(scenario.name, outcome, time.monotonic() - started)
+        held = held and not outcome.findings
+        print("; ".join([outcome.done, *outcome.notes, *(outcome.findings or ["held"])]), flush=True)
+        if not short:
+            report.merge(rows, list(KNOWN))
+    return rows, held
 
 
 async def _alone(scenario: Scenario, *, short: bool) -> Outcome:
-    """On a stage of its own; its folder is kept where something broke."""
+    """On a stage of its own; its folder is left for who wants to read the logs."""
     folder = Path(tempfile.mkdtemp(prefix=f"keylane-chaos-{scenario.name}-"))
+    print(f"(logs in {folder}) ", end="", flush=True)
     async with Stage(folder, scenario.brokers) as stage:
-        outcome = await scenario.play(stage, scenario.short if short else scenario.long)
-    print(f"(logs in {folder}) ", end="")
-    return outcome
-
-
-def _made() -> str:
-    date = time.strftime("%Y-%m-%d", time.gmtime())
-    return f"{date}, `make chaos`, {os.cpu_count()} CPUs, Python {platform.python_version()}, {platform.system()}"
+        return await scenario.play(stage, scenario.short if short else scenario.long)
 
 
 if __name__ == "__main__":

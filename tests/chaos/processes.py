@@ -65,6 +65,10 @@ class Child:
         """Whether it runs."""
         return self._process is not None and self._process.poll() is None
 
+    def status(self) -> str:
+        """As the operating system tells it, see psutil."""
+        return psutil.Process(self.pid).status()
+
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         assert self._process is not None

@@ -45,6 +45,7 @@ class Proxy:
     Attributes:
         flowing: While it is not set nothing passes; connections wait, as while packets are lost.
         delay: Seconds the server's answers take longer.
+        links: The connections there are.
     """
 
     def __init__(self, port: int, target: int) -> None:
@@ -52,7 +53,7 @@ class Proxy:
         self._target = target
         self.flowing = asyncio.Event()
         self.flowing.set()
-        self._links: set[Link] = set()
+        self.links: set[Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.delay = 0.0
@@ -73,12 +74,12 @@ class Proxy:
 
     def reset(self) -> None:
         """Break every connection off; new ones are served."""
-        for link in list(self._links):
+        for link in list(self.links):
             link.reset()
 
     def half_open(self) -> None:
         """Leave every client with a dead connection; new ones are served."""
-        for link in list(self._links):
+        for link in list(self.links):
             link.half_open()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -96,7 +97,7 @@ class Proxy:
         await self.flowing.wait()
         answers, server = await asyncio.open_connection(_HOST, self._target)
         link = Link(writer, server)
-        self._links.add(link)
+        self.links.add(link)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._asked(reader, link))
@@ -104,7 +105,7 @@ class Proxy:
         except* ConnectionError:
             link.reset()
         finally:
-            self._links.discard(link)
+            self.links.discard(link)
 
     async def _asked(self, reader: asyncio.StreamReader, link: Link) -> None:
         while data := await reader.read(_CHUNK):

@@ -31,8 +31,8 @@ class Recovery:
         """As :meth:`watch`, of a fault that is no reason for anything to run twice."""
         self._took.append(await self._run.progress(*pids))
 
-    async def outcome(self, done: str) -> Outcome:
-        """End the run."""
+    async def outcome(self, done: str, seen: float) -> Outcome:
+        """End the run; see ``Outcome`` for what it is told."""
         await self._run.enough()
         proof = await self._run.finish()
         late = [took for took in self._took if took > MOST]
@@ -40,4 +40,4 @@ class Recovery:
         restarted = [worker.name for worker in self._run.workers if len(worker.pids) > 1]
         problems += [f"restarted: {restarted}"] if restarted else []
         slowest = f"progress again within {max(self._took, default=0.0):.1f} s"
-        return Outcome(done, proof, problems, [slowest])
+        return Outcome(done, proof, seen, problems, [slowest])

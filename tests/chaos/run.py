@@ -19,7 +19,7 @@ from streams.dev import ports
 from tests.chaos import logs, mishaps
 from tests.chaos.config import PUBLISHED, Config
 from tests.chaos.processes import KEYLANE, Child
-from tests.chaos.proof import Effects, Window, prove, published, unfinished
+from tests.chaos.proof import ONCE, PLAIN, Effects, Window, prove, published, unfinished
 from tests.chaos.worker import Worker
 from tests.eventually import eventually
 
@@ -131,13 +131,15 @@ class Run:
         self._load.signal(signal.SIGTERM)
 
     async def progress(self, *pids: int) -> float:
-        """Wait until something published from now on takes effect (in these workers); the seconds, or infinity."""
+        """Wait until jobs of both types published from now on take effect (in these workers); seconds, or infinity."""
         since, newest = time.time(), max((job["number"] for job in self._published()), default=0)
-        place = len(self.effects.rows)
+        place, missing = len(self.effects.rows), {PLAIN, ONCE}
         while time.time() < since + self.size.patience:
             await self._look()
             for row in self.effects.rows[place:]:
                 if row["number"] > newest and (not pids or row["worker"] in pids):
+                    missing.discard(row["type"])
+                if not missing:
                     return float(row["at"] - since)
             place = len(self.effects.rows)
         return math.inf
@@ -175,6 +177,15 @@ class Run:
         source, group = f"jobs.{self.config.queue}", self.config.queue
         self.gone = await mishaps.expire(self.stage.kafka.direct, group, source, range(self.size.partitions), count)
         return len(self.gone)
+
+    async def told(self, metric: str) -> float:
+        """A metric of all workers."""
+        return sum([(await worker.metrics()).get(metric, 0.0) for worker in self.workers])
+
+    def made_by(self, pid: int, since: float = 0.0) -> int:
+        """How many effects a worker's life had since then."""
+        self.effects.refresh()
+        return sum(row["worker"] == pid and row["at"] >= since for row in self.effects.rows)
 
     async def finish(self) -> Proof:
         """Wait until everything has ended, drain the workers and compare."""

@@ -20,12 +20,14 @@ class Outcome:
     Attributes:
         done: The fault and how often, in a few words.
         proof: The jobs' figures.
+        seen: How often the fault was seen to hit, by what it leaves behind.
         problems: Promises of this scenario alone that were broken, one sentence each.
         notes: Figures worth reading.
     """
 
     done: str
     proof: Proof
+    seen: float
     problems: Sequence[str] = ()
     notes: Sequence[str] = ()
 
@@ -36,7 +38,8 @@ class Outcome:
     @property
     def findings(self) -> list[str]:
         """Everything that was broken."""
-        return [*self.proof.findings, *self.problems]
+        idle = [] if self.seen else ["the fault was never seen to hit"]
+        return [*self.proof.findings, *idle, *self.problems]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

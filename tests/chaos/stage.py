@@ -28,10 +28,10 @@ _DEPLOYMENT = ROOT / "tests" / "chaos" / "deployment"
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """What lies between the workers and each kind of server, and the settings that lead workers through it."""
+    """What lies between the workers and one kind of server, and the settings that lead workers through it."""
 
-    proxies: Mapping[str, Sequence[Proxy]]
-    addresses: Mapping[str, str]
+    proxies: Sequence[Proxy]
+    settings: Mapping[str, str]
 
 
 class Stage:
@@ -68,31 +68,31 @@ class Stage:
         servers = [server for server in (self.redis, self.postgres) if server is not None]
         await asyncio.gather(self.kafka.stop(), *(asyncio.to_thread(server.stop) for server in servers))
 
-    @property
-    def redis_url(self) -> str:
-        """Without a proxy."""
-        return f"redis://{HOST}:{self._ports['redis']}/0"
+    @asynccontextmanager
+    async def network(self, server: str) -> AsyncIterator[Network]:
+        """Proxies before ``kafka``, ``redis`` or ``sql``, for workers to go through."""
+        port = ports.any_free()
+        proxies, settings = {
+            "kafka": (
+                [Proxy(each.advertised, each.proxied) for each in self.kafka.ports],
+                {"kafka_bootstrap_servers": self.kafka.proxied},
+            ),
+            "redis": ([Proxy(port, self._ports["redis"])], {"redis_url": _redis_url(port)}),
+            "sql": ([Proxy(port, self._ports["postgres"])], {"database_url": postgres.url(port)}),
+        }[server]
+        async with AsyncExitStack() as stack:
+            yield Network([await stack.enter_async_context(proxy) for proxy in proxies], settings)
 
     @asynccontextmanager
-    async def network(self) -> AsyncIterator[Network]:
-        """Proxies before every server, for workers to go through."""
-        redis_port, postgres_port = ports.any_free(), ports.any_free()
-        async with AsyncExitStack() as stack:
-            brokers = [
-                await stack.enter_async_context(Proxy(each.advertised, each.proxied)) for each in self.kafka.ports
-            ]
-            yield Network(
-                {
-                    "kafka": brokers,
-                    "redis": [await stack.enter_async_context(Proxy(redis_port, self._ports["redis"]))],
-                    "sql": [await stack.enter_async_context(Proxy(postgres_port, self._ports["postgres"]))],
-                },
-                {
-                    "kafka_bootstrap_servers": self.kafka.proxied,
-                    "redis_url": f"redis://{HOST}:{redis_port}/0",
-                    "database_url": postgres.url(postgres_port),
-                },
-            )
+    async def own_redis(self, name: str) -> AsyncIterator[tuple[Server, str]]:
+        """A Redis that no other run uses, and its URL."""
+        port = ports.any_free()
+        server = redis.prepare(self.folder / name / "redis", self.folder / "logs" / f"{name}.log", port=port)
+        try:
+            await processes.started(server)
+            yield server, _redis_url(port)
+        finally:
+            await asyncio.to_thread(server.stop)
 
     async def serve_registry(self, environment: Mapping[str, str]) -> None:
         """Start the gateway, once there are topics; nothing happens where it runs."""
@@ -105,7 +105,7 @@ class Stage:
         """The environment of a process of ours with its data in ``data``."""
         named = {
             "KAFKA_BOOTSTRAP_SERVERS": self.kafka.direct,
-            "REDIS_URL": self.redis_url,
+            "REDIS_URL": _redis_url(self._ports["redis"]),
             "DATABASE_URL": postgres.url(self._ports["postgres"]),
             "GATEWAY_PORT": self._ports["gateway"],
             "CATALOGUE": "tests.chaos.catalogue:discover",
@@ -123,6 +123,10 @@ class Stage:
         folder, log = self.folder / "postgres", self.folder / "logs" / "postgres.log"
         self.postgres = await asyncio.to_thread(postgres.prepare, folder, log, port=self._ports["postgres"])
         await processes.started(self.postgres)
+
+
+def _redis_url(port: int) -> str:
+    return f"redis://{HOST}:{port}/0"
 
 
 def _lay_out(folder: Path) -> None:

@@ -7,6 +7,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+import psutil
 from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.chaos.recovery import Recovery
@@ -22,46 +23,50 @@ if TYPE_CHECKING:
 async def kill(stage: Stage, size: Size) -> Outcome:
     """The only broker dies and comes back, again and again."""
     async with Run(stage, "broker-kills", size) as run:
-        recovery = Recovery(run)
+        recovery, lives = Recovery(run), {stage.kafka.process(0).pid}
         await run.warm()
         for _ in range(size.times):
             began = time.time()
             stage.kafka.kill(0)
             await stage.kafka.revive(0)
+            lives.add(stage.kafka.process(0).pid)
             await recovery.watch(began)
             await asyncio.sleep(size.every)
-        return await recovery.outcome(f"kill -9 of the broker and its restart, {size.times} times")
+        return await recovery.outcome(f"kill -9 of the broker and its restart, {size.times} times", len(lives) - 1)
 
 
 async def leader(stage: Stage, size: Size) -> Outcome:
     """Of three brokers the one that leads a partition dies; the others take over, later it is started again."""
     async with Run(stage, "leader-kills", size) as run:
-        recovery = Recovery(run)
+        recovery, moved = Recovery(run), 0
         await run.warm()
         for number in range(size.times):
-            victim = await _leader(stage.kafka.direct, f"jobs.{run.config.queue}", number % size.partitions)
+            place = f"jobs.{run.config.queue}", number % size.partitions
+            victim = await _leader(stage.kafka.direct, *place)
             began = time.time()
             stage.kafka.kill(victim)
             await recovery.watch(began)
             await asyncio.sleep(size.every)
+            moved += await _leader(stage.kafka.direct, *place) != victim
             await stage.kafka.revive(victim)
             await _in_sync(stage.kafka.direct, stage.brokers)
-        return await recovery.outcome(f"kill -9 of a partition's leader among 3 brokers, {size.times} times")
+        return await recovery.outcome(f"kill -9 of a partition's leader among 3 brokers, {size.times} times", moved)
 
 
 async def freeze(stage: Stage, size: Size) -> Outcome:
     """The only broker stands still for a while."""
     async with Run(stage, "broker-frozen", size) as run:
-        recovery = Recovery(run)
+        recovery, stood = Recovery(run), 0
         await run.warm()
         for _ in range(size.times):
             began, broker = time.time(), stage.kafka.process(0)
             broker.send_signal(signal.SIGSTOP)
             await asyncio.sleep(size.length)
+            stood += broker.status() == psutil.STATUS_STOPPED
             broker.send_signal(signal.SIGCONT)
             await recovery.watch(began)
             await asyncio.sleep(size.every)
-        return await recovery.outcome(f"SIGSTOP of the broker for {size.length:.0f} s, {size.times} times")
+        return await recovery.outcome(f"SIGSTOP of the broker for {size.length:.0f} s, {size.times} times", stood)
 
 
 async def _leader(servers: str, topic: str, partition: int) -> int:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 async def play(stage: Stage, size: Size) -> Outcome:
     """Kill, start again, and go on until all is published."""
-    draw, count = random.Random(1), 0
+    draw, count, busy = random.Random(1), 0, 0
     async with Run(stage, "kills", size) as run:
         await run.warm()
         while run.publishing():
@@ -24,10 +24,12 @@ async def play(stage: Stage, size: Size) -> Outcome:
             began = time.time()
             victim.kill()
             run.hit(began, victim.pid)
+            busy += run.made_by(victim.pid) > 0
             victim.start()
             count += 1
             await asyncio.sleep(size.every)
-        return Outcome(f"kill -9 of a worker, {count} times", await run.finish())
+        done = f"kill -9 of a worker, {count} times"
+        return Outcome(done, await run.finish(), busy, notes=[f"{busy} of the killed had begun to work"])
 
 
 SCENARIO = Scenario(

@@ -16,24 +16,30 @@ from tests.chaos.scenario import Outcome, Scenario
 if TYPE_CHECKING:
     from tests.chaos.stage import Stage
 
-GAPS = "keylane_log_gap_records_total"
+GAPS, JUMPS = "keylane_log_gap_records_total", "keylane_offset_jumps_total"
 EXPIRED = 20  # records of each partition
 
 
 async def redis(stage: Stage, size: Size) -> Outcome:
     """Redis is emptied, then killed; neither is a reason to run anything twice."""
-    async with Run(stage, "redis-loss", size) as run, Redis.from_url(stage.redis_url) as client:
-        recovery = Recovery(run)
+    async with (
+        stage.own_redis("redis-loss") as (server, url),
+        Run(stage, "redis-loss", size, redis_url=url) as run,
+        Redis.from_url(url) as client,
+    ):
+        recovery, gone = Recovery(run), 0
         await run.warm()
         for _ in range(size.times):
+            gone += await client.dbsize()
             await client.flushall()
             await asyncio.sleep(size.every)
-            processes.kill(stage.redis)
+            processes.kill(server)
             await asyncio.sleep(size.length)
-            await processes.started(stage.redis)
+            await processes.started(server)
             await recovery.progressed()
             await asyncio.sleep(size.every)
-        return await recovery.outcome(f"Redis FLUSHALL, and kill -9 for {size.length:g} s, {size.times} times each")
+        done = f"Redis FLUSHALL, and kill -9 for {size.length:g} s, {size.times} times each"
+        return await recovery.outcome(done, gone)
 
 
 async def offsets(stage: Stage, size: Size) -> Outcome:
@@ -46,7 +52,12 @@ async def offsets(stage: Stage, size: Size) -> Outcome:
         await mishaps.delete_offsets(stage.kafka.direct, run.config.queue)
         await run.go_on()
         await run.enough()
-        return Outcome("the group's offsets deleted", await run.finish())
+        told = await run.told(JUMPS)
+        proof = await run.finish()
+    problems = (
+        [] if told >= size.partitions else [f"the metric tells of {told:.0f} partitions, not of {size.partitions}"]
+    )
+    return Outcome("the group's offsets deleted", proof, proof.duplicates, problems)
 
 
 async def head(stage: Stage, size: Size) -> Outcome:
@@ -59,10 +70,10 @@ async def head(stage: Stage, size: Size) -> Outcome:
         gone = await run.expire(EXPIRED)
         await run.go_on()
         await run.enough()
-        told = sum([(await worker.metrics()).get(GAPS, 0.0) for worker in run.workers])
+        told = await run.told(GAPS)
         proof = await run.finish()
     problems = [] if told == gone else [f"the metric tells of {told:.0f} of the {gone} records that are gone"]
-    return Outcome(f"{gone} unread records expired", proof, problems)
+    return Outcome(f"{gone} unread records expired", proof, gone, problems)
 
 
 REDIS = Scenario(

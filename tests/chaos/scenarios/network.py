@@ -12,7 +12,7 @@ from tests.chaos.run import Run, Size, small
 from tests.chaos.scenario import Outcome, Scenario
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from tests.chaos.proxy import Proxy
     from tests.chaos.stage import Stage
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 LATENCY = 2.0  # seconds
 RESETS = 0.5  # seconds between two
+SECONDS = {"cut": 60.0, "latency": 60.0, "resets": 30.0, "half-open": 30.0}
 
 
 async def cut(proxies: Sequence[Proxy], seconds: float) -> None:
@@ -64,30 +65,29 @@ FAULTS: dict[str, tuple[Fault, str]] = {
 }
 
 
-async def play(server: str, kinds: Mapping[str, float], stage: Stage, size: Size) -> Outcome:
+async def play(server: str, stage: Stage, size: Size) -> Outcome:
     """One kind after the other on the way to this server, each for so many seconds times ``size.length``."""
-    async with stage.network() as network, Run(stage, f"{server}-network", size, **network.addresses) as run:
-        recovery, proxies = Recovery(run), network.proxies[server]
+    async with stage.network(server) as network, Run(stage, f"{server}-network", size, **network.settings) as run:
+        recovery, hits = Recovery(run), []
         await run.warm()
-        for kind, seconds in kinds.items():
+        for kind, seconds in SECONDS.items():
             began = time.time()
-            await FAULTS[kind][0](proxies, seconds * size.length)
+            hits.append(sum(len(proxy.links) for proxy in network.proxies))
+            await FAULTS[kind][0](network.proxies, seconds * size.length)
             await recovery.watch(began)
             await asyncio.sleep(size.every)
-        done = [FAULTS[kind][1].format(seconds * size.length) for kind, seconds in kinds.items()]
-        return await recovery.outcome(f"way to {server}: {', '.join(done)}")
+        done = [FAULTS[kind][1].format(seconds * size.length) for kind, seconds in SECONDS.items()]
+        return await recovery.outcome(f"way to {server}: {', '.join(done)}", min(hits))
 
 
-def scenario(server: str, kinds: Mapping[str, float]) -> Scenario:
+def scenario(server: str) -> Scenario:
     """These faults on the way to this server."""
     return Scenario(
         name=f"{server}-network",
-        play=partial(play, server, kinds),
+        play=partial(play, server),
         long=Size(length=1.0, every=5.0),
-        short=small(length=0.1, every=0.5),
+        short=small(length=0.1, every=0.5, workers=1),
     )
 
 
-KAFKA = scenario("kafka", {"cut": 60.0, "latency": 60.0, "resets": 30.0, "half-open": 30.0})
-REDIS = scenario("redis", {"cut": 20.0, "latency": 20.0, "resets": 20.0, "half-open": 20.0})
-SQL = scenario("sql", {"cut": 20.0, "latency": 20.0, "resets": 20.0, "half-open": 20.0})
+KAFKA, REDIS, SQL = scenario("kafka"), scenario("redis"), scenario("sql")

@@ -16,22 +16,26 @@ if TYPE_CHECKING:
     from tests.chaos.stage import Stage
     from tests.chaos.worker import Worker
 
+BUSY = 0.2  # seconds a run takes: a worker that is ended has some under way
 EXIT = 10.0  # seconds for the last commit and the end of the process itself
 REBALANCES = "keylane_rebalances_total"
 
 
 async def drain(stage: Stage, size: Size) -> Outcome:
     """End one worker after the other, and start it again; nothing may run twice."""
-    slowest = 0.0
+    slowest, busy = 0.0, 0
     async with Run(stage, "drain", size) as run:
         await run.warm()
         for number in range(size.times):
-            slowest = max(slowest, await _restarted(run.workers[number % size.workers]))
+            worker, asked = run.workers[number % size.workers], time.time()
+            slowest = max(slowest, await _restarted(worker))
+            busy += run.made_by(worker.pids[-2], since=asked) > 0
             await asyncio.sleep(size.every)
         await run.enough()
         proof = await run.finish()
     late = [f"an end took {slowest:.1f} s"] if slowest > size.drain + EXIT else []
-    return Outcome(f"SIGTERM under load, {size.times} times", proof, late, [f"ended within {slowest:.1f} s"])
+    notes = [f"ended within {slowest:.1f} s, {busy} times with runs under way"]
+    return Outcome(f"SIGTERM under load, {size.times} times", proof, busy, late, notes)
 
 
 async def rolling(stage: Stage, size: Size) -> Outcome:
@@ -48,7 +52,8 @@ async def rolling(stage: Stage, size: Size) -> Outcome:
         await run.enough()
         proof = await run.finish()
     problems = [f"{moved:.0f} rebalances"] if moved else []
-    return Outcome(f"rolling restart of {size.workers} static members", proof, problems)
+    restarted = all(len(worker.pids) > 1 for worker in run.workers)
+    return Outcome(f"rolling restart of {size.workers} static members", proof, restarted, problems)
 
 
 async def _restarted(worker: Worker) -> float:
@@ -70,12 +75,12 @@ async def _rebalances(workers: Sequence[Worker]) -> float:
 DRAIN = Scenario(
     name="drain",
     play=drain,
-    long=Size(times=12, every=2.0, delay=0.05),
-    short=small(times=1, delay=0.05),
+    long=Size(times=12, every=2.0, delay=BUSY),
+    short=small(times=1, delay=BUSY),
 )
 ROLLING = Scenario(
     name="rolling",
     play=rolling,
-    long=Size(static=4, session=30.0, delay=0.05),
-    short=small(static=2, session=30.0, delay=0.05),
+    long=Size(static=4, session=30.0, delay=BUSY),
+    short=small(static=2, session=30.0, delay=BUSY),
 )
