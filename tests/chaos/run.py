@@ -43,7 +43,7 @@ class Size:
         session, drain: The session time-out, and how long runs may go on after SIGTERM, in seconds.
         times: How often the fault comes; ``every`` so many seconds, for ``length`` seconds.
         delay: Seconds each run takes before its effect.
-        patience: Seconds after the last publication until what has not ended is lost.
+        patience: Seconds without an effect after which what has not ended is lost.
     """
 
     jobs: int = 1_000_000
@@ -63,7 +63,7 @@ class Size:
 
 def small(**changes: Any) -> Size:
     """A size for the short form."""
-    return replace(Size(rate=100.0, keys=50, partitions=4, workers=2, session=1.5, drain=2.0), **changes)
+    return replace(Size(rate=100.0, keys=50, partitions=4, workers=2, drain=2.0), **changes)
 
 
 class Run:
@@ -191,17 +191,21 @@ class Run:
         """Wait until everything has ended, drain the workers and compare."""
         assert await self._load.ended(_PUBLISHED) == 0, self._load.log.read_text()[-2_000:]
         jobs = self._published()
-        deadline = time.monotonic() + self.size.patience
-        dead = await self._dead()
-        while unfinished(jobs, self.effects.ids, dead) and time.monotonic() < deadline:
-            await self._look()
-            if not unfinished(jobs, self.effects.ids, {job["id"] for job in jobs}):
-                dead = await self._dead()
+        await self._all_ended(jobs)
         ended = [worker.name for worker in self.workers if not worker.alive()]
         codes = await self._drained()
         self.effects.refresh()
         behind = await self._behind()
         return prove(jobs, self.effects.rows, await self._dead(), self.faults, behind=behind, ended=ended, codes=codes)
+
+    async def _all_ended(self, jobs: list[Row]) -> None:
+        count, deadline, dead = -1, math.inf, await self._dead()
+        while unfinished(jobs, self.effects.ids, dead) and time.monotonic() < deadline:
+            if len(self.effects.rows) > count:
+                count, deadline = len(self.effects.rows), time.monotonic() + self.size.patience
+            await self._look()
+            if not unfinished(jobs, self.effects.ids, {job["id"] for job in jobs}):
+                dead = await self._dead()
 
     async def _drained(self) -> list[int]:
         """End all workers in order; their exit codes."""

@@ -50,6 +50,7 @@ class Scenario:
         long: Of ``make chaos``.
         short: Of ``make test``.
         play: Does it; both forms run the same code.
+        breaks_broker: No other run can share the broker with it.
     """
 
     name: str
@@ -57,3 +58,4 @@ class Scenario:
     long: Size
     short: Size
     brokers: int = 1
+    breaks_broker: bool = False

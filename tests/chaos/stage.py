@@ -87,7 +87,7 @@ class Stage:
     async def own_redis(self, name: str) -> AsyncIterator[tuple[Server, str]]:
         """A Redis that no other run uses, and its URL."""
         port = ports.any_free()
-        server = redis.prepare(self.folder / name / "redis", self.folder / "logs" / f"{name}.log", port=port)
+        server = redis.prepare(self.folder / f"{name}-data", self.folder / "logs" / f"{name}.log", port=port)
         try:
             await processes.started(server)
             yield server, _redis_url(port)

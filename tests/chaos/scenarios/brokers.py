@@ -99,6 +99,7 @@ KILL = Scenario(
     play=kill,
     long=Size(times=20, every=5.0),
     short=small(times=1, every=1.0),
+    breaks_broker=True,
 )
 LEADER = Scenario(
     name="leader-kills",
@@ -106,10 +107,12 @@ LEADER = Scenario(
     long=Size(times=6, every=5.0),
     short=small(times=1, every=1.0, workers=1),
     brokers=3,
+    breaks_broker=True,
 )
 FREEZE = Scenario(
     name="broker-frozen",
     play=freeze,
     long=Size(times=2, every=10.0, length=30.0),
     short=small(times=1, every=1.0, length=4.0),
+    breaks_broker=True,
 )
