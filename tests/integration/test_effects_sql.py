@@ -6,12 +6,14 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
 from streams.adapters.effects import SqlEffects
 from streams.adapters.sql import connect, migrate
+from streams.dev import ports
 from streams.job import TransientError
 from streams.ports import Claim, Intent
+from tests.chaos.proxy import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -149,6 +151,23 @@ async def test_a_ledger_that_is_not_as_it_should_be_makes_keys_wait_and_no_dead_
         await SqlEffects(bare).begin(intent("k"))
     await bare.dispose()
     await admin.dispose()
+
+
+async def test_a_connection_that_fell_silent_is_given_up_and_the_next_question_gets_a_new_one(
+    ledger, database_url, unique
+) -> None:
+    del ledger  # it has made the tables
+    url, port = make_url(database_url), ports.any_free()
+    async with Proxy(port, url.port or 0) as proxy:
+        engine = connect(url.set(port=port), ping=False, patience=0.3)
+        distant = SqlEffects(engine)
+        assert (await distant.begin(intent(unique("k")))).new
+        proxy.half_open()
+        async with asyncio.timeout(10):
+            with pytest.raises(TransientError):
+                await distant.begin(intent(unique("k")))
+            assert (await distant.begin(intent(unique("k")))).new
+        await engine.dispose()
 
 
 async def test_two_runs_of_one_key_begin_one_after_the_other(ledger, unique) -> None:

@@ -6,14 +6,18 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+import pytest
 import uvloop
 from aiokafka import AIOKafkaConsumer
 from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
-from streams.adapters.kafka import consumers
+from streams.adapters.kafka import consumers, group
+from streams.adapters.kafka.group import KafkaGroupConsumer
 from streams.adapters.kafka.options import client_options
+from streams.job import TransientError
+from streams.ports import TopicPartition
 
 if TYPE_CHECKING:
     from streams.settings import Settings
@@ -50,3 +54,39 @@ async def test_a_consumer_whose_fetcher_has_died_can_be_closed(settings: Setting
     await consumers.close(consumer)
     assert consumer._fetcher._fetch_task.done()
     assert not any(connection.connected() for connection in consumer._client._conns.values())
+
+
+async def test_a_question_about_commits_on_a_silent_connection_is_given_up_and_asked_anew(
+    settings: Settings, unique, create_topics, monkeypatch
+) -> None:
+    topic = unique("orders")
+    await create_topics(topic)
+    monkeypatch.setattr(group, "_PATIENCE", 300)  # milliseconds
+    member = KafkaGroupConsumer(
+        client_options(settings), group=topic, topics=[topic], session_timeout=6, rebalance_timeout=6
+    )
+    assigned = asyncio.Event()
+    await member.start(lambda: asyncio.sleep(0), assigned.set)
+    await assigned.wait()
+    place = TopicPartition(topic, 0)
+    assert await member.committed([place]) == {}
+    for connection in member._admin._client._conns.values():
+        monkeypatch.setattr(connection, "_writer", _Silent(connection._writer))
+    async with asyncio.timeout(10):
+        with pytest.raises(TransientError):
+            await member.committed([place])
+        assert await member.committed([place]) == {}
+    await member.stop()
+
+
+class _Silent:
+    """A connection's writer whose bytes are lost on their way."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._writer, name)
+
+    def write(self, data: bytes) -> None:
+        """Lose it."""
