@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-import pytest
 import uvloop
 from aiokafka import AIOKafkaConsumer
 from aiokafka.conn import create_conn
@@ -16,11 +15,14 @@ from aiokafka.protocol.metadata import MetadataRequest
 from streams.adapters.kafka import consumers, group
 from streams.adapters.kafka.group import KafkaGroupConsumer
 from streams.adapters.kafka.options import client_options
-from streams.job import TransientError
-from streams.ports import TopicPartition
+from streams.ports import Committed, TopicPartition
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
     from streams.settings import Settings
+
+    Member = tuple[KafkaGroupConsumer, asyncio.Event]
 
 
 def test_a_request_on_a_connection_that_was_just_reset_is_a_connection_error(settings: Settings) -> None:
@@ -56,27 +58,56 @@ async def test_a_consumer_whose_fetcher_has_died_can_be_closed(settings: Setting
     assert not any(connection.connected() for connection in consumer._client._conns.values())
 
 
-async def test_a_question_about_commits_on_a_silent_connection_is_given_up_and_asked_anew(
+@contextlib.asynccontextmanager
+async def member(settings: Settings, topic: str, revoked: Callable[[], Awaitable[None]]) -> AsyncIterator[Member]:
+    found, assigned = _member(settings, topic), asyncio.Event()
+    await found.start(revoked, assigned.set)
+    yield found, assigned
+    await found.stop()
+
+
+async def test_a_silent_connection_is_given_up_long_before_a_rebalance_would_be(
     settings: Settings, unique, create_topics, monkeypatch
 ) -> None:
     topic = unique("orders")
-    await create_topics(topic)
+    await create_topics(topic, partitions=1)
     monkeypatch.setattr(group, "_PATIENCE", 300)  # milliseconds
-    member = KafkaGroupConsumer(
-        client_options(settings), group=topic, topics=[topic], session_timeout=6, rebalance_timeout=6
+    async with member(settings, topic, nothing) as (found, assigned), asyncio.timeout(10):
+        await assigned.wait()
+        for connection in found._consumer._client._conns.values():
+            monkeypatch.setattr(connection, "_writer", _Silent(connection._writer))
+        found.seek(TopicPartition(topic, 0), 0)
+        await found.commit({TopicPartition(topic, 0): Committed(0, "all is well")})
+        assert await found.committed([TopicPartition(topic, 0)]) == {TopicPartition(topic, 0): (0, "all is well")}
+
+
+async def test_who_joins_waits_as_long_as_others_need_to_let_go(
+    settings: Settings, unique, create_topics, monkeypatch, caplog
+) -> None:
+    topic = unique("orders")
+    await create_topics(topic, partitions=2)
+    monkeypatch.setattr(group, "_PATIENCE", 300)  # milliseconds
+
+    async def let_go_late() -> None:
+        await asyncio.sleep(1)
+
+    async with member(settings, topic, let_go_late) as (first, assigned), asyncio.timeout(10):
+        await assigned.wait()
+        assigned.clear()
+        async with member(settings, topic, nothing) as (second, joined):
+            await asyncio.gather(assigned.wait(), joined.wait())
+            assert len(first.assignment()) == len(second.assignment()) == 1
+    assert "marking coordinator dead" not in caplog.text
+
+
+async def nothing() -> None:
+    """All is let go at once."""
+
+
+def _member(settings: Settings, topic: str) -> KafkaGroupConsumer:
+    return KafkaGroupConsumer(
+        client_options(settings), group=topic, topics=[topic], session_timeout=6, rebalance_timeout=60
     )
-    assigned = asyncio.Event()
-    await member.start(lambda: asyncio.sleep(0), assigned.set)
-    await assigned.wait()
-    place = TopicPartition(topic, 0)
-    assert await member.committed([place]) == {}
-    for connection in member._admin._client._conns.values():
-        monkeypatch.setattr(connection, "_writer", _Silent(connection._writer))
-    async with asyncio.timeout(10):
-        with pytest.raises(TransientError):
-            await member.committed([place])
-        assert await member.committed([place]) == {}
-    await member.stop()
 
 
 class _Silent:

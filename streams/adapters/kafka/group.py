@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import aiokafka
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import (
     CommitFailedError,
@@ -24,19 +23,20 @@ from aiokafka.errors import (
 )
 
 from streams.adapters.kafka import consumers
+from streams.adapters.kafka.offsets import KafkaCommits
 from streams.job import TransientError
-from streams.ports import Committed, OutOfRangeError, OwnershipLostError, TopicPartition
+from streams.ports import OutOfRangeError, OwnershipLostError, TopicPartition
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
-    from streams.ports import Record
+    from streams.ports import Committed, Record
 
 # Records of one poll: the rest stays with the client as the bytes it came in. So few of them are run while the
 # processor's cache still holds them: with 4,000 a no-op run takes 22.4 us of CPU per record instead of 17.2.
 _MOST = 256
-_MARGIN = 5_000  # milliseconds
-_PATIENCE = 10_000  # milliseconds until a question about commits is asked again on another connection
+_PATIENCE = 10_000  # milliseconds until a request without an answer is given up, and its connection with it
+_LARGEST = 16_777_216  # bytes of one answer: what a slow network brings within the patience
 _LOST = (
     CommitFailedError,
     IllegalGenerationError,
@@ -86,12 +86,11 @@ class KafkaGroupConsumer:
             "session_timeout_ms": int(session_timeout * 1000),
             "heartbeat_interval_ms": int(session_timeout * 1000 / 4),
             "rebalance_timeout_ms": int(rebalance_timeout * 1000),
-            # Joining is answered when the rebalance ends; a connection that is silent for longer is dead.
-            "request_timeout_ms": int(rebalance_timeout * 1000) + _MARGIN,
+            "request_timeout_ms": _PATIENCE,  # to join may take longer, see ``heed_broken_connections``
         }
         self._instance = instance
         self._consumer: AIOKafkaConsumer | None = None
-        self._admin: AIOKafkaAdminClient | None = None
+        self._commits = KafkaCommits(options, group)
 
     async def start(self, revoked: Callable[[], Awaitable[None]], assigned: Callable[[], None]) -> None:
         """Join the group.
@@ -112,15 +111,13 @@ class KafkaGroupConsumer:
             max_poll_interval_ms=1_800_000,
             fetch_max_wait_ms=250,
             max_partition_fetch_bytes=1_048_576,
+            fetch_max_bytes=_LARGEST,
         )
         try:
-            self._admin = AIOKafkaAdminClient(**self._options, request_timeout_ms=_PATIENCE)
-            await self._admin.start()
             consumer.subscribe(list(self._topics), listener=_Listener(revoked, assigned))
             await consumer.start()
         except KafkaError as error:
             await consumers.close(consumer)
-            await self._close_admin()
             raise TransientError(f"group {self._group}: cannot join: {error}") from error
         self._consumer = consumer
 
@@ -129,12 +126,6 @@ class KafkaGroupConsumer:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await consumers.close(consumer)
-        await self._close_admin()
-
-    async def _close_admin(self) -> None:
-        admin, self._admin = self._admin, None
-        if admin is not None:
-            await admin.close()
 
     def assignment(self) -> frozenset[TopicPartition]:
         """The partitions owned now."""
@@ -164,18 +155,7 @@ class KafkaGroupConsumer:
 
     async def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Committed]:
         """What the group committed; partitions without a commit are left out."""
-        if self._admin is None:
-            raise OwnershipLostError(f"group {self._group}: not a member")
-        wanted = [aiokafka.TopicPartition(*partition) for partition in partitions]
-        try:
-            found = await self._admin.list_consumer_group_offsets(self._group, partitions=wanted)
-        except KafkaError as error:
-            raise TransientError(f"group {self._group}: cannot read its commits: {error}") from error
-        return {
-            TopicPartition(tp.topic, tp.partition): Committed(at.offset, at.metadata)
-            for tp, at in found.items()
-            if at.offset >= 0
-        }
+        return await self._commits.committed(partitions)
 
     async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
         """Commit offsets and metadata in one request."""

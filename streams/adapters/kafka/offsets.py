@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from aiokafka.structs import OffsetAndMetadata
 
+_PATIENCE = 10_000  # milliseconds until a request without an answer is given up
 _TRIES, _AGAIN = 20, 0.2  # seconds between tries
 
 
@@ -65,7 +66,7 @@ class KafkaCommits:
 async def _commits(
     options: Mapping[str, Any], group: str, partitions: list[aiokafka.TopicPartition] | None
 ) -> dict[TopicPartition, Committed]:
-    admin = AIOKafkaAdminClient(**options)
+    admin = AIOKafkaAdminClient(**options, request_timeout_ms=_PATIENCE)
     try:
         await admin.start()
         found = await _listed(admin, group, partitions)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING, Any
 
-from streams.adapters.kafka.transports import heed_closed_transports
+from streams.adapters.kafka.transports import heed_broken_connections
 from streams.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def client_options(settings: Settings) -> dict[str, Any]:
     Raises:
         SettingsError: A variable is missing, or two contradict each other.
     """
-    heed_closed_transports()
+    heed_broken_connections()
     if not settings.kafka_bootstrap_servers:
         raise SettingsError(
             "KEYLANE_KAFKA_BOOTSTRAP_SERVERS: name a broker, or start the embedded one (keylane dev up)"
