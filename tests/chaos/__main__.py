@@ -10,6 +10,7 @@ import asyncio
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,12 @@ async def _play(scenarios: list[Scenario], *, short: bool) -> tuple[dict[str, st
     for scenario in scenarios:
         started = time.monotonic()
         print(f"{scenario.name}: ", end="", flush=True)
-        outcome = await _alone(scenario, short=short)
+        try:
+            outcome = await _alone(scenario, short=short)
+        except Exception:  # noqa: BLE001 - the others are played all the same
+            traceback.print_exc()
+            held = False
+            continue
         rows[scenario.name] = report.row(scenario.name, outcome, time.monotonic() - started)
         held = held and not outcome.findings
         print("; ".join([outcome.done, *outcome.notes, *(outcome.findings or ["held"])]), flush=True)

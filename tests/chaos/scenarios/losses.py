@@ -22,16 +22,11 @@ EXPIRED = 20  # records of each partition
 
 async def redis(stage: Stage, size: Size) -> Outcome:
     """Redis is emptied, then killed; neither is a reason to run anything twice."""
-    async with (
-        stage.own_redis("redis-loss") as (server, url),
-        Run(stage, "redis-loss", size, redis_url=url) as run,
-        Redis.from_url(url) as client,
-    ):
+    async with stage.own_redis("redis-loss") as (server, url), Run(stage, "redis-loss", size, redis_url=url) as run:
         recovery, gone = Recovery(run), 0
         await run.warm()
         for _ in range(size.times):
-            gone += await client.dbsize()
-            await client.flushall()
+            gone += await emptied(url)
             await asyncio.sleep(size.every)
             processes.kill(server)
             await asyncio.sleep(size.length)
@@ -40,6 +35,14 @@ async def redis(stage: Stage, size: Size) -> Outcome:
             await asyncio.sleep(size.every)
         done = f"Redis FLUSHALL, and kill -9 for {size.length:g} s, {size.times} times each"
         return await recovery.outcome(done, gone)
+
+
+async def emptied(url: str) -> int:
+    """Empty a Redis; how many keys it had."""
+    async with Redis.from_url(url) as client:
+        count = int(await client.dbsize())
+        await client.flushall()
+    return count
 
 
 async def offsets(stage: Stage, size: Size) -> Outcome:
