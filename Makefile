@@ -52,6 +52,7 @@ simulate: $(STAMP) ## Play SEEDS=20000 simulated worlds against the engine; a br
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
 chaos: broker ## Break real brokers, workers and networks under load; ONLY=kills for one scenario
+chaos: broker ## Break real brokers, workers and networks under load and write docs/reliability.md; ONLY=kills,drain
 	@$(BIN)/python -m tests.chaos $(ONLY)
 
 lint: $(STAMP) ## Check style, types, import rules and contracts
