@@ -56,7 +56,7 @@ class Offsets:
         self._group = group
         self._latest: dict[TopicPartition, int] = {}
         self._watching: asyncio.Task[None] | None = None
-        self.went_back = 0
+        self._went_back = 0
 
     async def __aenter__(self) -> Self:
         """Begin to watch."""
@@ -72,10 +72,15 @@ class Offsets:
             await self._watching
         await self._admin.close()
 
+    @property
+    def problems(self) -> list[str]:
+        """What was found, one sentence or none."""
+        return [f"{self._went_back} committed offsets went back"] if self._went_back else []
+
     async def _watch(self) -> None:
         while True:
             for place, at in (await self._admin.list_consumer_group_offsets(self._group)).items():
-                self.went_back += at.offset < self._latest.get(place, 0)
+                self._went_back += at.offset < self._latest.get(place, 0)
                 self._latest[place] = at.offset
             await asyncio.sleep(_LOOK)
 

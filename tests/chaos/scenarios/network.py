@@ -7,6 +7,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tests.chaos.logs import Offsets
 from tests.chaos.recovery import Recovery
 from tests.chaos.run import Run, Size, small
 from tests.chaos.scenario import Outcome, Scenario
@@ -67,7 +68,11 @@ FAULTS: dict[str, tuple[Fault, str]] = {
 
 async def play(server: str, stage: Stage, size: Size) -> Outcome:
     """One kind after the other on the way to this server, each for so many seconds times ``size.length``."""
-    async with stage.network(server) as network, Run(stage, f"{server}-network", size, **network.settings) as run:
+    async with (
+        stage.network(server) as network,
+        Run(stage, f"{server}-network", size, **network.settings) as run,
+        Offsets(stage.kafka.direct, run.config.queue) as offsets,
+    ):
         recovery, hits = Recovery(run), []
         await run.warm()
         for kind, seconds in SECONDS.items():
@@ -77,7 +82,8 @@ async def play(server: str, stage: Stage, size: Size) -> Outcome:
             await recovery.watch(began)
             await asyncio.sleep(size.every)
         done = [FAULTS[kind][1].format(seconds * size.length) for kind, seconds in SECONDS.items()]
-        return await recovery.outcome(f"way to {server}: {', '.join(done)}", min(hits))
+        outcome = await recovery.outcome(f"way to {server}: {', '.join(done)}", min(hits))
+    return outcome.with_(offsets.problems, [])
 
 
 def scenario(server: str) -> Scenario:

@@ -45,7 +45,7 @@ async def play(stage: Stage, size: Size) -> Outcome:
             effects = sum(each.get(EFFECTS, 0.0) for each in told)
         done = f"SIGSTOP of a worker for {2 * size.session:g} s, {size.times} times"
         outcome = await recovery.outcome(done, stood)
-    problems = [f"{offsets.went_back} committed offsets went back"] if offsets.went_back else []
+    problems = offsets.problems
     if not moves + effects:
         problems.append("no fence was ever needed")
     return outcome.with_(problems, [f"fenced: {moves:.0f} moves and {effects:.0f} effects of zombies"])
