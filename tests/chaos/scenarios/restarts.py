@@ -51,9 +51,8 @@ async def rolling(stage: Stage, size: Size) -> Outcome:
             moved += await _rebalances(others) - before + await _rebalances([worker]) - 1
         await run.enough()
         proof = await run.finish()
-    problems = [f"{moved:.0f} rebalances"] if moved else []
-    restarted = all(len(worker.pids) > 1 for worker in run.workers)
-    return Outcome(f"rolling restart of {size.workers} static members", proof, restarted, problems)
+    told, restarted = [f"{moved:.0f} rebalances"], all(len(worker.pids) > 1 for worker in run.workers)
+    return Outcome(f"rolling restart of {size.workers} static members", proof, restarted, told if moved else [], told)
 
 
 async def _restarted(worker: Worker) -> float:
