@@ -49,6 +49,7 @@ class Fence:
         replays: How often the record was replayed.
 
     Attributes:
+        unanswered: The run was cancelled while it waited for a confirmation.
         sent: The run may have sent something.
         lost: Another run has taken over.
     """
@@ -59,6 +60,7 @@ class Fence:
         self._replays = replays
         self.claim = claim
         self.token = claim.token
+        self.unanswered = False
         self.sent = False
         self.lost = False
 
@@ -71,12 +73,20 @@ class Fence:
         """
         for _ in range(_TRIES):
             asked = self._means.clock()
-            if not await self._means.ledger.arm(self.claim, self._reach, self._replays):
+            if not await self._armed():
                 raise self.fenced("confirm")
             if self._means.clock() - asked <= PATIENCE:
                 self.sent = True
                 return
         raise TransientError(f"the effect ledger took longer than {PATIENCE:g} s to answer, {_TRIES} times")
+
+    async def _armed(self) -> bool:
+        self.unanswered = False
+        try:
+            return await self._means.ledger.arm(self.claim, self._reach, self._replays)
+        except asyncio.CancelledError:
+            self.unanswered = True
+            raise
 
     async def release(self, seconds: float | None) -> None:
         """The run has ended; what it sent shows within so many seconds, None: it sent nothing.

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streams.core.effects import Step, answered, begun
+from streams.engine.deadlines import RunTimeoutError
 from streams.engine.fence import PATIENCE, Fence
 from streams.engine.tracker import as_json
 from streams.job import Done, NotDone, OutcomeUnknownError, Reject, Retry, TransientError, Unknown
@@ -139,6 +140,8 @@ class _Guarded:
         await fence.release(self._once.settle if fence.sent else None)
         if fence.sent and (self._asks is None or not isinstance(error, TransientError)):
             raise OutcomeUnknownError("the run failed and may have sent something", final=self._asks is None) from error
+        if fence.unanswered and isinstance(error, RunTimeoutError):
+            raise TransientError("the run's time-out passed before the effect ledger answered") from error
 
     async def _finished(self, fence: Fence, outcome: Any) -> Any:
         result = outcome.result if isinstance(outcome, Done) else None

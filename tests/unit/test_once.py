@@ -41,7 +41,7 @@ class World:
         self.metrics = PrometheusMetrics()
         self.results: list[Any] = []
         self.slept: list[float] = []
-        works = {"x": Work(handler=handler, once=once, timeout=10.0, **work)}
+        works = {"x": Work(handler=handler, once=once, **({"timeout": 10.0} | work))}
         group = Group(name="g", source="s", tiers=(), partitions=1, concurrency=1, works=works)
         means = Means(
             ledger=self.ledger, metrics=self.metrics, group="g", owner="me", clock=self.clock, sleep=self.sleep
@@ -312,6 +312,31 @@ async def test_a_ledger_that_is_slow_every_time_makes_the_key_wait() -> None:
     world.ledger.arm = slow
     assert isinstance(await world.run(), Blocked)
     assert provider.effects == []
+
+
+async def test_a_time_out_that_passes_while_the_ledger_does_not_answer_uses_up_no_attempt() -> None:
+    provider = Provider()
+    world = World(sending(provider), once=Once(reconcile=provider.reconcile, confirms=True), timeout=0.01)
+    arm = world.ledger.arm
+
+    async def silent(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    world.ledger.arm = silent
+    assert isinstance(await world.run(), Blocked)
+    assert provider.effects == []
+    world.ledger.arm = arm
+    assert await world.run() is SUCCEEDED
+
+
+async def test_a_time_out_that_passes_after_the_confirmation_is_the_handlers_own() -> None:
+    async def overrun(number: int, ctx: Any) -> Any:
+        await ctx.confirm()
+        await asyncio.Event().wait()
+
+    provider = Provider()
+    world = World(overrun, once=Once(reconcile=provider.reconcile, confirms=True), timeout=0.01)
+    assert isinstance(await world.run(), Failed)
 
 
 async def test_two_records_with_one_id_are_not_taken_for_one_another() -> None:
