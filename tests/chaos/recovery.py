@@ -22,14 +22,14 @@ class Recovery:
         self._run = run
         self._took: list[float] = []
 
-    async def watch(self, began: float, *pids: int) -> None:
+    async def watch(self, began: float, *pids: int, fresh: bool = True) -> None:
         """A fault that began then (and hit these workers; all, where none is named) is over: wait for progress."""
-        await self.progressed(*pids)
+        await self.progressed(*pids, fresh=fresh)
         self._run.hit(began, *pids)
 
-    async def progressed(self, *pids: int) -> None:
+    async def progressed(self, *pids: int, fresh: bool = True) -> None:
         """As :meth:`watch`, of a fault that is no reason for anything to run twice."""
-        self._took.append(await self._run.progress(*pids))
+        self._took.append(await self._run.progress(*pids, fresh=fresh))
 
     async def outcome(self, done: str, seen: float) -> Outcome:
         """End the run; see ``Outcome`` for what it is told."""

@@ -130,14 +130,18 @@ class Run:
         await asyncio.sleep(1.0)
         self._load.signal(signal.SIGTERM)
 
-    async def progress(self, *pids: int) -> float:
-        """Wait until jobs of both types published from now on take effect (in these workers); seconds, or infinity."""
-        since, newest = time.time(), max((job["number"] for job in self._published()), default=0)
+    async def progress(self, *pids: int, fresh: bool) -> float:
+        """Wait until jobs of both types take effect (in these workers); the seconds, or infinity.
+
+        Args:
+            fresh: Only those that are published from now on; what is behind runs before them.
+        """
+        since, newest = time.time(), max((job["number"] for job in self._published()), default=0) if fresh else 0
         place, missing = len(self.effects.rows), {PLAIN, ONCE}
         while time.time() < since + self.size.patience:
             await self._look()
             for row in self.effects.rows[place:]:
-                if row["number"] > newest and (not pids or row["worker"] in pids):
+                if row["at"] >= since and row["number"] > newest and (not pids or row["worker"] in pids):
                     missing.discard(row["type"])
                 if not missing:
                     return float(row["at"] - since)
