@@ -152,7 +152,7 @@ def prove(
         behind=behind,
         ended=ended,
         codes=codes,
-        oldest=max((_age(row, faults) for rows in repeated.values() for row in rows[:-1]), default=0.0),
+        oldest=max((_age(pair, faults) for rows in repeated.values() for pair in pairwise(rows)), default=0.0),
         stand_still=max((b["at"] - a["at"] for a, b in pairwise(effects)), default=0.0),
     )
 
@@ -176,8 +176,9 @@ def _explained(rows: Sequence[Row], faults: Sequence[Window]) -> bool:
     return all(any(fault.explains(row) for fault in faults for row in pair) for pair in pairwise(rows))
 
 
-def _age(row: Row, faults: Sequence[Window]) -> float:
-    """How long before the next fault of its worker an effect had happened; 0 where it was in the midst of one."""
+def _age(pair: tuple[Row, Row], faults: Sequence[Window]) -> float:
+    """How long before a fault of its worker the effect had happened that a fault stands by; 0 in the midst of one."""
+    row = next((row for row in pair if any(fault.explains(row) for fault in faults)), pair[0])
     ages = [max(0.0, fault.begin - row["at"]) for fault in faults if fault.hit(row) and row["at"] <= fault.end + SLACK]
     return min(ages, default=0.0)
 

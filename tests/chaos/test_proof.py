@@ -67,6 +67,12 @@ def test_the_oldest_duplicate_is_told_with_its_age() -> None:
     assert proof([job(1)], effects((1, 99.75), (1, 102.0)), KILL).oldest == pytest.approx(0.25)
 
 
+def test_an_effect_that_a_zombie_made_again_is_as_old_as_the_zombies_fault() -> None:
+    owners, zombies = effects((1, 50.0), worker=2), effects((1, 100.05))
+    found = proof([job(1)], owners + zombies, KILL, Window(900.0, 901.0, frozenset({2})))
+    assert (found.unexplained, found.oldest) == ([], 0.0)
+
+
 def test_what_got_no_answer_is_neither_lost_nor_out_of_order() -> None:
     jobs = [job(1), job(2, offset=None), job(3)]
     assert proof(jobs, effects((2, 1.0), (1, 2.0), (3, 3.0))).findings == []
