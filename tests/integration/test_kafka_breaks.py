@@ -59,8 +59,10 @@ async def test_a_consumer_whose_fetcher_has_died_can_be_closed(settings: Setting
 
 
 @contextlib.asynccontextmanager
-async def member(settings: Settings, topic: str, revoked: Callable[[], Awaitable[None]]) -> AsyncIterator[Member]:
-    found, assigned = _member(settings, topic), asyncio.Event()
+async def member(
+    settings: Settings, topic: str, revoked: Callable[[], Awaitable[None]], **times: float
+) -> AsyncIterator[Member]:
+    found, assigned = _member(settings, topic, **times), asyncio.Event()
     await found.start(revoked, assigned.set)
     yield found, assigned
     await found.stop()
@@ -100,13 +102,34 @@ async def test_who_joins_waits_as_long_as_others_need_to_let_go(
     assert "marking coordinator dead" not in caplog.text
 
 
+async def test_members_hear_of_a_rebalance_before_its_time_is_up_however_long_a_session_may_be(
+    settings: Settings, unique, create_topics, caplog
+) -> None:
+    topic = unique("orders")
+    await create_topics(topic, partitions=2)
+    times = {"session_timeout": 30, "rebalance_timeout": 2}
+    async with member(settings, topic, nothing, **times) as (first, assigned), asyncio.timeout(20):
+        await assigned.wait()
+        assigned.clear()
+        async with member(settings, topic, nothing, **times) as (second, joined):
+            await asyncio.gather(assigned.wait(), joined.wait())
+            assert len(first.assignment()) == len(second.assignment()) == 1
+    assert "generation id is not" not in caplog.text
+
+
 async def nothing() -> None:
     """All is let go at once."""
 
 
-def _member(settings: Settings, topic: str) -> KafkaGroupConsumer:
+def _member(
+    settings: Settings, topic: str, session_timeout: float = 6, rebalance_timeout: float = 60
+) -> KafkaGroupConsumer:
     return KafkaGroupConsumer(
-        client_options(settings), group=topic, topics=[topic], session_timeout=6, rebalance_timeout=60
+        client_options(settings),
+        group=topic,
+        topics=[topic],
+        session_timeout=session_timeout,
+        rebalance_timeout=rebalance_timeout,
     )
 
 

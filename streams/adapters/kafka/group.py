@@ -84,7 +84,8 @@ class KafkaGroupConsumer:
         self._topics = topics
         self._timeouts = {
             "session_timeout_ms": int(session_timeout * 1000),
-            "heartbeat_interval_ms": int(session_timeout * 1000 / 4),
+            # By its heartbeat a member hears of a rebalance: in time even where a session may be long.
+            "heartbeat_interval_ms": int(min(session_timeout, rebalance_timeout) * 1000 / 4),
             "rebalance_timeout_ms": int(rebalance_timeout * 1000),
             "request_timeout_ms": _PATIENCE,  # to join may take longer, see ``heed_broken_connections``
         }
