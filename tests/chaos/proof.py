@@ -26,11 +26,12 @@ SLACK = 1.0
 
 
 class Window(NamedTuple):
-    """From when to when a fault hit; ``pids`` None: all workers. Seconds since the epoch."""
+    """From when to when a fault hit; ``pids`` None: all workers. Seconds since the epoch; ``slack`` beside them."""
 
     begin: float
     end: float
     pids: frozenset[int] | None = None
+    slack: float = SLACK
 
     def hit(self, effect: Row) -> bool:
         """Whether it was a fault of the worker that made the effect."""
@@ -38,7 +39,7 @@ class Window(NamedTuple):
 
     def explains(self, effect: Row) -> bool:
         """Whether work that ended then may have missed its commit."""
-        return self.hit(effect) and self.begin - SLACK <= effect["at"] <= self.end + SLACK
+        return self.hit(effect) and self.begin - self.slack <= effect["at"] <= self.end + self.slack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +180,9 @@ def _explained(rows: Sequence[Row], faults: Sequence[Window]) -> bool:
 def _age(pair: tuple[Row, Row], faults: Sequence[Window]) -> float:
     """How long before a fault of its worker the effect had happened that a fault stands by; 0 in the midst of one."""
     row = next((row for row in pair if any(fault.explains(row) for fault in faults)), pair[0])
-    ages = [max(0.0, fault.begin - row["at"]) for fault in faults if fault.hit(row) and row["at"] <= fault.end + SLACK]
+    ages = [
+        max(0.0, fault.begin - row["at"]) for fault in faults if fault.hit(row) and row["at"] <= fault.end + fault.slack
+    ]
     return min(ages, default=0.0)
 
 

@@ -19,7 +19,7 @@ from streams.dev import ports
 from tests.chaos import logs, mishaps
 from tests.chaos.config import PUBLISHED, Config
 from tests.chaos.processes import KEYLANE, Child
-from tests.chaos.proof import ONCE, PLAIN, Effects, Window, prove, published, unfinished
+from tests.chaos.proof import ONCE, PLAIN, SLACK, Effects, Window, prove, published, unfinished
 from tests.chaos.worker import Worker
 from tests.eventually import eventually
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _END = 60.0  # seconds
 _LOOK = 0.1  # seconds
+BUSY = 5.0  # seconds of slack where scenarios run side by side, and commits wait for the processor
 _PUBLISHED = 900.0  # seconds the load may take
 
 
@@ -43,6 +44,7 @@ class Size:
         session, drain: The session time-out, and how long runs may go on after SIGTERM, in seconds.
         times: How often the fault comes; ``every`` so many seconds, for ``length`` seconds.
         delay: Seconds each run takes before its effect.
+        slack: Seconds an effect may be older than the fault that lets it run again.
         patience: Seconds without an effect after which what has not ended is lost.
     """
 
@@ -59,11 +61,12 @@ class Size:
     length: float = 0.0
     delay: float = 0.0
     patience: float = 90.0
+    slack: float = SLACK
 
 
 def small(**changes: Any) -> Size:
     """A size for the short form."""
-    return replace(Size(rate=100.0, keys=50, partitions=4, workers=2, drain=2.0), **changes)
+    return replace(Size(rate=100.0, keys=50, partitions=4, workers=2, drain=2.0, slack=BUSY), **changes)
 
 
 class Run:
@@ -150,7 +153,7 @@ class Run:
 
     def hit(self, began: float, *pids: int) -> None:
         """Note that a fault hit these workers (all, where none is named) from then until now."""
-        self.faults.append(Window(began, time.time(), frozenset(pids) or None))
+        self.faults.append(Window(began, time.time(), frozenset(pids) or None, self.size.slack))
 
     async def settle(self) -> None:
         """Halt the load until all that was published is committed."""
