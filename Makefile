@@ -51,7 +51,6 @@ soak: broker ## Watch a worker's memory under load and write docs/benchmarks.md;
 simulate: $(STAMP) ## Play SEEDS=20000 simulated worlds against the engine; a broken promise ends with its story
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
-chaos: broker ## Break real brokers, workers and networks under load; ONLY=kills for one scenario
 chaos: broker ## Break real brokers, workers and networks under load and write docs/reliability.md; ONLY=kills,drain
 	@$(BIN)/python -m tests.chaos $(ONLY)
 
