@@ -5,11 +5,14 @@ Invariant: a port that was asked for is never silently replaced.
 
 from __future__ import annotations
 
+import random
 import socket
 
 from streams.dev.errors import PortTakenError
 
 HOST = "127.0.0.1"
+_LASTING = range(20_000, 32_000)  # below those that outgoing connections get, 32,768 and up on Linux
+_TRIES = 200
 
 
 def choose(customary: int, asked: int | None, name: str) -> int:
@@ -37,10 +40,11 @@ def free(port: int) -> bool:
 
 
 def any_free() -> int:
-    """A port nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A port nobody listens on right now, and that the system gives to no connection before somebody does."""
+    found = next((port for port in random.sample(_LASTING, _TRIES) if free(port)), None)
+    if found is None:
+        raise PortTakenError(f"of {_TRIES} ports between {_LASTING.start} and {_LASTING.stop} none is free")
+    return found
 
 
 def answers(port: int) -> bool:
