@@ -153,6 +153,8 @@ def _heeding(base: Any) -> Any:
             try:
                 await super()._send_packed_command(command)
             except RuntimeError as error:
+                if self._writer is None or not self._writer.transport.is_closing():
+                    raise
                 raise ConnectionResetError(f"the transport is closed: {error}") from error
 
     return Heeding
