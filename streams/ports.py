@@ -120,8 +120,11 @@ class Commits(Protocol):
 class GroupConsumer(Commits, Protocol):
     """One member of a consumer group; the engine is its only user."""
 
-    async def start(self, revoked: Callable[[], Awaitable[None]], assigned: Callable[[], None]) -> None:
-        """Join the group. ``revoked`` is awaited before partitions are given up, ``assigned`` is called after."""
+    async def start(self, revoked: Callable[[bool], Awaitable[None]], assigned: Callable[[], None]) -> None:
+        """Join the group. ``revoked`` is awaited before partitions are given up, ``assigned`` is called after.
+
+        ``revoked`` is told whether they are lost: the group has dropped this member, and they are somebody else's.
+        """
 
     async def stop(self) -> None:
         """Leave the group (a static member only disconnects); ``revoked`` is not called."""

@@ -234,20 +234,27 @@ class Engine:
             self._consumer.seek(place, offset)
             (self._consumer.pause if shelf == headers.DLT else self._consumer.resume)([place])
 
-    async def _give_up_ownership(self) -> None:
-        """Finish what runs, up to the deadline; cancel the rest; commit once; forget everything."""
+    async def _give_up_ownership(self, lost: bool = False) -> None:
+        """Bring to an end what runs, unless it is ``lost``: another owner runs it again; forget everything."""
         self.core.stop()
         self.ready.clear()
         self._assigned.clear()  # an assignment not taken over yet is none any more
+        if lost:
+            await self._cancel()
+        else:
+            await self._hand_over()
+        self.epoch += 1
+        self.core.revoked()
+        await self._appender.reset()
+
+    async def _hand_over(self) -> None:
+        """Finish what runs, up to the deadline; cancel the rest; commit once."""
         until = asyncio.get_running_loop().time() + self._options.drain_timeout
         drained = await self._drain(until)
         await self._committer.commit()
         if drained and not self.core.drained:  # moves that the commit has let go
             await self._drain(until)
             await self._committer.commit()
-        self.epoch += 1
-        self.core.revoked()
-        await self._appender.reset()
 
     async def _drain(self, until: float) -> bool:
         """Whether everything came to its end in time; nothing runs any more."""
@@ -263,11 +270,15 @@ class Engine:
                 "drain deadline passed; runs are cancelled", group=self._family.group, runs=len(self.core.running)
             )
         drained = self.core.drained
+        await self._cancel()
+        return drained
+
+    async def _cancel(self) -> None:
+        """Nothing runs any more."""
         for fetch in list(self._fetches):
             fetch.cancel()
         await self._crew.cancel()
         await asyncio.gather(*self._fetches, return_exceptions=True)
-        return drained
 
     async def _build_anew(self) -> None:
         self._telemetry.rebuilt(self._rebuild or "")

@@ -78,7 +78,7 @@ async def _take_over(settings: Settings, group: Group) -> tuple[Core, float, flo
     kafka, family = client_options(settings), Family(group)
     assigned = asyncio.Event()
 
-    async def revoked() -> None:
+    async def revoked(lost: bool) -> None:
         assigned.clear()
 
     consumer = KafkaGroupConsumer(

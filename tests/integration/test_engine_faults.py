@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiokafka.protocol.group import LeaveGroupRequest
 
 from schemas.errors import RegistryUnavailableError
 from streams.adapters.kafka.group import KafkaGroupConsumer
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from streams.engine.engine import Engine
     from streams.ports import Record
 
 __all__ = ["kit"]
@@ -174,6 +176,30 @@ async def test_a_run_that_outlives_the_drain_is_cancelled_and_runs_again_as_the_
     async with made.engine():
         await ledger.reached(1)
     assert ledger.effects == [("t/a", 1)], "a cancelled run neither succeeded nor failed"
+
+
+async def test_a_member_the_group_has_dropped_finishes_nothing_and_joins_again_at_once(kit) -> None:
+    starts, second = [], asyncio.Event()
+
+    async def handle(order, ctx) -> None:
+        starts.append(ctx.attempt)
+        if len(starts) == 1:
+            second.set()
+            await asyncio.Event().wait()  # a drain would wait for this one
+
+    made = await kit(handle, attempts=1, work={"timeout": 120})
+    async with made.engine(drain_timeout=60) as engine:
+        await made.publish(1)
+        await asyncio.wait_for(second.wait(), 30)
+        await dropped(engine)
+        await eventually(lambda: len(starts) == 2)
+    assert starts == [1, 1]
+
+
+async def dropped(engine: Engine) -> None:
+    """The group forgets this member, as it does after a session without heartbeats."""
+    coordinator = engine._consumer._running._coordinator
+    await coordinator._send_req(LeaveGroupRequest(coordinator.group_id, coordinator.member_id))
 
 
 async def test_records_without_a_key_have_no_order_and_wait_for_nobody(kit) -> None:

@@ -60,7 +60,7 @@ async def test_a_consumer_whose_fetcher_has_died_can_be_closed(settings: Setting
 
 @contextlib.asynccontextmanager
 async def member(
-    settings: Settings, topic: str, revoked: Callable[[], Awaitable[None]], **times: float
+    settings: Settings, topic: str, revoked: Callable[[bool], Awaitable[None]], **times: float
 ) -> AsyncIterator[Member]:
     found, assigned = _member(settings, topic, **times), asyncio.Event()
     await found.start(revoked, assigned.set)
@@ -90,7 +90,7 @@ async def test_who_joins_waits_as_long_as_others_need_to_let_go(
     await create_topics(topic, partitions=2)
     monkeypatch.setattr(group, "_PATIENCE", 300)  # milliseconds
 
-    async def let_go_late() -> None:
+    async def let_go_late(lost: bool) -> None:
         await asyncio.sleep(1)
 
     async with member(settings, topic, let_go_late) as (first, assigned), asyncio.timeout(10):
@@ -117,7 +117,7 @@ async def test_members_hear_of_a_rebalance_before_its_time_is_up_however_long_a_
     assert "generation id is not" not in caplog.text
 
 
-async def nothing() -> None:
+async def nothing(lost: bool) -> None:
     """All is let go at once."""
 
 

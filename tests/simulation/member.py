@@ -47,7 +47,7 @@ class SimConsumer:
 
     # -- membership ------------------------------------------------------------------------------------------------
 
-    async def start(self, revoked: Callable[[], Awaitable[None]], assigned: Callable[[], None]) -> None:
+    async def start(self, revoked: Callable[[bool], Awaitable[None]], assigned: Callable[[], None]) -> None:
         if self._world.faults.strikes("join-refused", 0.05):
             raise TransientError("no broker can be reached")
         first = asyncio.Event()
@@ -64,12 +64,12 @@ class SimConsumer:
         self._forget()
 
     async def _coordinate(
-        self, revoked: Callable[[], Awaitable[None]], assigned: Callable[[], None], first: asyncio.Event
+        self, revoked: Callable[[bool], Awaitable[None]], assigned: Callable[[], None], first: asyncio.Event
     ) -> None:
         beating: asyncio.Task[None] | None = None
         try:
             while True:
-                await revoked()
+                await revoked(self.member_id is None)
                 if beating is not None:
                     beating.cancel()
                 await self._join()

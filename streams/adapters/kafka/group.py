@@ -47,13 +47,17 @@ _LOST = (
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
-    def __init__(self, revoked: Callable[[], Awaitable[None]], assigned: Callable[[], None]) -> None:
+    def __init__(
+        self, consumer: AIOKafkaConsumer, revoked: Callable[[bool], Awaitable[None]], assigned: Callable[[], None]
+    ) -> None:
+        self._consumer = consumer
         self._revoked = revoked
         self._assigned = assigned
 
     async def on_partitions_revoked(self, revoked: object) -> None:
         del revoked  # the protocol is eager: everything goes
-        await self._revoked()
+        # Whom the group has dropped has no generation any more; there is no public way to ask.
+        await self._revoked(self._consumer._coordinator.generation < 0)  # noqa: SLF001
 
     async def on_partitions_assigned(self, assigned: object) -> None:
         del assigned
@@ -93,7 +97,7 @@ class KafkaGroupConsumer:
         self._consumer: AIOKafkaConsumer | None = None
         self._commits = KafkaCommits(options, group)
 
-    async def start(self, revoked: Callable[[], Awaitable[None]], assigned: Callable[[], None]) -> None:
+    async def start(self, revoked: Callable[[bool], Awaitable[None]], assigned: Callable[[], None]) -> None:
         """Join the group.
 
         Raises:
@@ -115,7 +119,7 @@ class KafkaGroupConsumer:
             fetch_max_bytes=_LARGEST,
         )
         try:
-            consumer.subscribe(list(self._topics), listener=_Listener(revoked, assigned))
+            consumer.subscribe(list(self._topics), listener=_Listener(consumer, revoked, assigned))
             await consumer.start()
         except KafkaError as error:
             await consumers.close(consumer)

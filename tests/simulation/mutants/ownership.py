@@ -40,9 +40,9 @@ def keep_prefetched_records_over_a_rebalance(patch: Patch) -> None:
 
 def take_over_what_was_revoked_meanwhile(patch: Patch) -> None:
     def make(original: Any) -> Any:
-        async def _give_up_ownership(self: Engine) -> None:
+        async def _give_up_ownership(self: Engine, lost: bool = False) -> None:
             waiting = self._assigned.is_set()
-            await original(self)
+            await original(self, lost)
             if waiting:
                 self._assigned.set()
 
