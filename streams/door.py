@@ -141,6 +141,7 @@ class RouteSpec:
         other_bodies: Models of the body in further media types, by media type.
         query: The model of the query parameters.
         answer: The model of the successful answer.
+        scope: What a caller must have, a value of ``streams.gateway.access.Scope``; None: it is for everybody.
         statuses: What each status means; those from 400 up are answered as problems, unless ``answers_errors``.
     """
 
@@ -153,4 +154,5 @@ class RouteSpec:
     other_bodies: Mapping[str, type[BaseModel]] = field(default_factory=dict)
     query: type[BaseModel] | None = None
     answer: type[BaseModel] | None = None
+    scope: str | None = None
     answers_errors: bool = False

@@ -23,7 +23,8 @@ from schemas.fields import PayloadModel
 from schemas.notification_signin.model import CONTRACT, Signin
 from streams.adapters.redis import RedisAwayError, Verdict
 from streams.door import ProblemError, RouteSpec
-from streams.gateway.models import Id, JobView, Tenant
+from streams.gateway.models import Id, Tenant  # noqa: TC001 - the model below is made with them
+from streams.gateway.views import JobView
 from streams.job import TransientError
 from streams.ports import RecordRefusedError
 

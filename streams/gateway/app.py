@@ -5,11 +5,12 @@ Invariant: what is served under a ``RouteSpec`` is what ``/openapi.json`` descri
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 
+from streams.gateway.access import OpenAccess, guarded
 from streams.gateway.deadletters import DeadLetterRoutes
 from streams.gateway.documented import event_bodies, job_bodies
 from streams.gateway.door import GatewayDoor
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from schemas.contract import Contract
     from streams.deadletters.reading import DeadLetters
     from streams.door import JobHistory, Progress, RouteSpec
+    from streams.gateway.access import Access
     from streams.gateway.health import HealthCheck
     from streams.job import Catalogue
     from streams.metrics import Metrics
@@ -62,6 +64,7 @@ class Parts:
     Attributes:
         shown: What ``/metrics`` answers; usually the same object as ``metrics``.
         registry: The schema registry's sub-application, served under ``/registry``.
+        access: Tells who asks.
         base_url: Where clients reach the gateway; starts the types of problems.
         unacknowledged: Records that may wait for the broker at once.
         patience: Seconds a record may wait for it.
@@ -81,6 +84,7 @@ class Parts:
     base_url: str
     version: str
     max_body_bytes: int
+    access: Access = field(default_factory=OpenAccess)
     registry: web.Application | None = None
     checks: Sequence[HealthCheck] = ()
     unacknowledged: int = LIMIT
@@ -107,7 +111,7 @@ def create_app(parts: Parts) -> web.Application:
         *parts.catalogue.routes,
         *app[HEALTH].specs(),
     )
-    _serve(app, specs, GatewayDoor(submission, lookup, parts.redis, parts.catalogue.options))
+    _serve(app, specs, parts.access, GatewayDoor(submission, lookup, parts.redis, parts.catalogue.options))
     _serve_pages(app, specs, parts)
 
     async def close(_app: web.Application) -> None:
@@ -117,9 +121,12 @@ def create_app(parts: Parts) -> web.Application:
     return app
 
 
-def _serve(app: web.Application, specs: Sequence[RouteSpec], door: GatewayDoor) -> None:
+def _serve(app: web.Application, specs: Sequence[RouteSpec], access: Access, door: GatewayDoor) -> None:
     for spec in specs:
-        app.router.add_route(spec.method, spec.path, spec.build(door))
+        handler = spec.build(door)
+        app.router.add_route(
+            spec.method, spec.path, handler if spec.scope is None else guarded(access, spec.scope, handler)
+        )
 
 
 def _serve_pages(app: web.Application, specs: Sequence[RouteSpec], parts: Parts) -> None:

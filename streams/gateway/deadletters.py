@@ -9,9 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from streams.deadletters.entry import Filters
 from streams.door import RouteSpec
 from streams.gateway import body
+from streams.gateway.access import CALLER, Scope
 from streams.gateway.intake import rfc3339
 from streams.gateway.jobs import json_answer
-from streams.gateway.models import DeadLetterList, DeadLetterView, Place
+from streams.gateway.views import DeadLetterList, DeadLetterView, Place
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -45,11 +46,14 @@ class DeadLetterRoutes:
                 method="GET",
                 path="/api/admin/dlq",
                 summary="List dead letters, newest first",
+                scope=Scope.DLT_READ,
                 build=lambda _: self.get,
                 query=Query,
                 answer=DeadLetterList,
                 statuses={
                     200: "The dead letters that match.",
+                    401: "The credentials are missing or not valid.",
+                    403: "The scope is missing.",
                     400: "A query parameter is unknown or does not fit.",
                     503: "The broker is away.",
                 },
@@ -60,11 +64,13 @@ class DeadLetterRoutes:
         """List dead letters."""
         query = body.fitted(Query, dict(request.query))
         filters = Filters(**query.model_dump(exclude={"limit"}))
+        caller = request[CALLER]
         found: list[DeadLetterView] = []
         async for entry in self._letters.entries(filters, await self._letters.ledger()):
             if len(found) == query.limit:
                 return json_answer(DeadLetterList(entries=found, more=True))
-            found.append(_view(entry))
+            if caller.sees(entry.tenant):
+                found.append(_view(entry))
         return json_answer(DeadLetterList(entries=found, more=False))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from streams.door import ProblemError, RouteSpec
 from streams.event import Attributes
 from streams.gateway import body
+from streams.gateway.access import CALLER, Scope
 from streams.gateway.ids import uuid7
 from streams.gateway.intake import SOURCE, checked_key, now
 from streams.gateway.jobs import fitting, json_answer, unknown_type
@@ -41,6 +42,7 @@ class EventRoutes:
                 method="POST",
                 path="/api/v1/events",
                 summary="Publish an event, as plain JSON or as a CloudEvent in structured mode",
+                scope=Scope.EVENTS_WRITE,
                 build=lambda _: self.post,
                 body=documented,
                 other_bodies={STRUCTURED: CloudEvent},
@@ -48,6 +50,8 @@ class EventRoutes:
                 statuses={
                     202: "The broker has acknowledged the event.",
                     400: "The body does not fit, or the type is not known.",
+                    401: "The credentials are missing or not valid.",
+                    403: "The scope is missing, or the tenant is another one's.",
                     413: "The body is too large.",
                     415: "The body is neither plain JSON nor a structured CloudEvent.",
                     503: "The broker does not acknowledge, or too much is waiting.",
@@ -61,6 +65,7 @@ class EventRoutes:
         contract = self._contracts.get(asked.type)
         if contract is None:
             raise unknown_type(asked.type, self._contracts)
+        tenant = request[CALLER].acting_for(asked.tenant)
         payload = fitting(contract, asked.data, "/data")
         attributes = Attributes(
             id=asked.id or uuid7(),
@@ -68,9 +73,9 @@ class EventRoutes:
             source=asked.source or SOURCE,
             time=asked.time or now(),
             subject=asked.subject,
-            extensions={**asked.extensions, "tenant": asked.tenant},
+            extensions={**asked.extensions, "tenant": tenant},
         )
-        key = checked_key(asked.tenant, asked.entity)
+        key = checked_key(tenant, asked.entity)
         message = await self._intake.message(contract, payload, attributes, topic=contract.topic, key=key)
         (stored,) = await self._intake.publish("event", message)
         if isinstance(stored, BaseException):

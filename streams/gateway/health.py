@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from streams.door import RouteSpec
 from streams.gateway.jobs import json_answer
-from streams.gateway.models import DependencyView, HealthView, Memory, ProbeView
+from streams.gateway.views import DependencyView, HealthView, Memory, ProbeView
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

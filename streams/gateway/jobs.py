@@ -11,10 +11,12 @@ from aiohttp import web
 from schemas.contract import InvalidPayloadError
 from streams.door import ProblemError, RouteSpec
 from streams.gateway import body
+from streams.gateway.access import CALLER, Scope
 from streams.gateway.intake import rfc3339
-from streams.gateway.models import JobAccepted, JobRequest, JobView
+from streams.gateway.models import JobAccepted, JobRequest
 from streams.gateway.problems import prefixed
 from streams.gateway.submission import LOCATION
+from streams.gateway.views import JobView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,12 +45,15 @@ class JobRoutes:
                 method="POST",
                 path="/api/v1/jobs",
                 summary="Submit a job",
+                scope=Scope.JOBS_WRITE,
                 build=lambda _: self.post,
                 body=documented,
                 answer=JobAccepted,
                 statuses={
                     202: "The broker has acknowledged the job.",
                     400: "The body does not fit, or the type is not known.",
+                    401: "The credentials are missing or not valid.",
+                    403: "The scope is missing, or the tenant is another one's.",
                     413: "The body is too large.",
                     415: "The body is not JSON.",
                     503: "The broker does not acknowledge, or too much is waiting.",
@@ -58,11 +63,14 @@ class JobRoutes:
                 method="GET",
                 path=LOCATION + "{id}",
                 summary="Look at a job",
+                scope=Scope.JOBS_READ,
                 build=lambda _: self.get,
                 answer=JobView,
                 statuses={
                     200: "The job as far as it is known.",
-                    404: "No job has this id.",
+                    401: "The credentials are missing or not valid.",
+                    403: "The scope is missing.",
+                    404: "No job has this id, or it is another tenant's.",
                     503: "The history is away or too far behind to know.",
                 },
             ),
@@ -74,17 +82,16 @@ class JobRoutes:
         job = self._jobs.get(asked.type)
         if job is None:
             raise unknown_type(asked.type, self._jobs)
+        tenant = request[CALLER].acting_for(asked.tenant)
         payload = fitting(job.contract, asked.payload, "/payload")
-        accepted = await self._submission.submit(
-            asked.type, payload, tenant=asked.tenant, entity=asked.key, job_id=asked.id
-        )
+        accepted = await self._submission.submit(asked.type, payload, tenant=tenant, entity=asked.key, job_id=asked.id)
         answer = JobAccepted(id=accepted.id, location=accepted.location, **accepted.position._asdict())
         return json_answer(answer, HTTPStatus.ACCEPTED, {"Location": accepted.location})
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Look at a job."""
         found = await self._lookup.find(request.match_info["id"])
-        if found is None:
+        if found is None or not request[CALLER].sees(found.tenant):
             raise ProblemError("not-found", "No job has this id.")
         return json_answer(view(found))
 

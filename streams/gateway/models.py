@@ -1,4 +1,4 @@
-"""What the gateway's own routes take and give, as models: validation and ``/openapi.json`` use the same ones.
+"""What the gateway's own routes take, and what they answer to it: validation and ``/openapi.json`` use the same models.
 
 Invariant: an option that is not carried out is refused by its name, never ignored.
 """
@@ -33,21 +33,23 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
 
-class _Answer(BaseModel):
+class Answer(BaseModel):
+    """What the gateway answers."""
+
     model_config = ConfigDict(frozen=True)
 
 
 class JobRequest(_Request):
-    """A job to be done; ``key`` overrides what the job type takes from its payload."""
+    """A job to be done, by default for the caller's tenant; ``key`` overrides what the type takes from its payload."""
 
     type: Name
-    tenant: Tenant
+    tenant: Tenant | None = None
     payload: Any
     id: Id | None = None
     key: Key | None = None
 
 
-class JobAccepted(_Answer):
+class JobAccepted(Answer):
     """The broker has the job; ``location`` tells how it goes on."""
 
     id: str
@@ -58,35 +60,11 @@ class JobAccepted(_Answer):
     offset: int
 
 
-class JobView(_Answer):
-    """A job as far as it is known; partition and offset are null until a worker has seen it. Times are RFC 3339."""
-
-    id: str
-    type: str
-    queue: str
-    tenant: str
-    key: str | None
-    status: Literal["pending", "processing", "retrying", "completed", "failed", "dead", "cancelled"]
-    attempt: int
-    replays: int
-    payload: Any
-    result: Any
-    error: str | None
-    worker: str | None
-    topic: str
-    partition: int | None
-    offset: int | None
-    created_at: str
-    started_at: str | None
-    updated_at: str
-    finished_at: str | None
-
-
 class EventRequest(_Request):
     """An event that has happened; without ``key`` its ``subject`` is the key."""
 
     type: Name
-    tenant: Tenant
+    tenant: Tenant | None = None
     data: Any
     id: Id | None = None
     key: Key | None = None
@@ -119,7 +97,7 @@ class CloudEvent(_Request):
     id: Name
     source: Name
     type: Name
-    tenant: Tenant
+    tenant: Tenant | None = None
     data: Any
     partitionkey: Key | None = None
     subject: Name | None = None
@@ -146,78 +124,13 @@ class CloudEvent(_Request):
         return {name: _as_text(value) for name, value in (self.model_extra or {}).items()}
 
 
-class EventAccepted(_Answer):
+class EventAccepted(Answer):
     """The broker has the event."""
 
     id: str
     topic: str
     partition: int
     offset: int
-
-
-class Place(_Answer):
-    """Where a record was first published; ``timestamp`` in milliseconds since the epoch."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-
-
-class DeadLetterView(_Answer):
-    """A record that was given up; ``ref`` names it for the command line."""
-
-    ref: str
-    group: str
-    topic: str
-    tenant: str
-    key: str | None
-    type: str
-    state: str
-    classification: str
-    exception: str
-    message: str
-    failed_at: str
-    replays: int
-    origin: Place | None
-
-
-class DeadLetterList(_Answer):
-    """Dead letters, newest first; ``more`` tells that the limit cut the list."""
-
-    entries: list[DeadLetterView]
-    more: bool
-
-
-class DependencyView(_Answer):
-    """One dependency; ``needed``: without it nothing is accepted."""
-
-    status: Literal["up", "down"]
-    needed: bool
-    detail: str | None
-
-
-class Memory(_Answer):
-    """Of this process, in bytes."""
-
-    resident_bytes: int
-    peak_bytes: int
-
-
-class HealthView(_Answer):
-    """``degraded``: something is down without which the gateway still accepts."""
-
-    status: Literal["up", "degraded", "down"]
-    version: str
-    uptime_seconds: float
-    dependencies: dict[str, DependencyView]
-    memory: Memory
-
-
-class ProbeView(_Answer):
-    """The answer to an orchestrator's probe."""
-
-    status: Literal["up", "down"]
 
 
 def _check(time: str | None, key: str | None, names: str) -> None:

@@ -39,6 +39,8 @@ KINDS: dict[str, Kind] = {
     "malformed-json": Kind(400, "The body is not JSON", "Send one JSON value in UTF-8, at most 32 levels deep."),
     "invalid-request": Kind(400, "The request does not fit", "Correct the places that errors points to."),
     "unknown-type": Kind(400, "The type is not known", "Use one of the types listed in known."),
+    "unauthenticated": Kind(401, "Who asks is not known", "Send valid credentials; see WWW-Authenticate."),
+    "forbidden": Kind(403, "This is not allowed", "Ask the operator for the scope, or use your own tenant."),
     "not-found": Kind(404, "There is nothing here", "Check the path and the id."),
     "method-not-allowed": Kind(405, "The method is not allowed", "Use one of the methods in the Allow header."),
     "request-timeout": Kind(408, "The body came too slowly", "Send the request again."),

@@ -1,0 +1,108 @@
+"""Who asks, and what they may: every route with a scope is answered only to a caller who has it.
+
+Invariant: behind a guarded route there is a ``Caller``; what a caller does not see answers as if it were not there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+from aiohttp import web
+
+from schemas.contract import Problem
+from streams.door import ProblemError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Scope(StrEnum):
+    """What a caller may do; ``ADMIN`` may do everything, for every tenant."""
+
+    EVENTS_WRITE = "events:write"
+    JOBS_WRITE = "jobs:write"
+    JOBS_READ = "jobs:read"
+    DLT_READ = "dlt:read"
+    DLT_REPLAY = "dlt:replay"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks.
+
+    Attributes:
+        name: For limits, idempotency keys and the audit trail, for example ``key:k_3f9a``.
+        tenant: The one tenant the caller belongs to; None may act for every tenant.
+    """
+
+    name: str
+    tenant: str | None
+    scopes: frozenset[str]
+
+    def may(self, scope: str) -> bool:
+        """Whether the caller has the scope."""
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
+    def sees(self, tenant: str) -> bool:
+        """Whether what belongs to the tenant is there for the caller."""
+        return self.tenant is None or self.tenant == tenant
+
+    def acting_for(self, tenant: str | None, pointer: str = "/tenant") -> str:
+        """The tenant of what the caller sends; ``tenant`` is the one named at ``pointer`` in the body.
+
+        Raises:
+            ProblemError: It names none though the caller has none of its own, or not the caller's own.
+        """
+        if tenant is None and self.tenant is None:
+            raise _unfit("invalid-request", "Name the tenant.", pointer)
+        if tenant is not None and not self.sees(tenant):
+            raise _unfit("forbidden", "The tenant is not yours.", pointer)
+        return tenant or self.tenant or ""
+
+
+ANYBODY = Caller("anybody", None, frozenset({Scope.ADMIN}))
+"""Who asks where the gateway authenticates nobody."""
+
+CALLER = web.RequestKey("caller", Caller)
+
+
+class Access(Protocol):
+    """Tells who asks."""
+
+    async def caller(self, request: web.Request) -> Caller:
+        """Who sent the request.
+
+        Raises:
+            ProblemError: It does not prove who sent it (``unauthenticated``).
+            TransientError: What is needed to know is away.
+        """
+
+
+class OpenAccess:
+    """The ``Access`` of a gateway that authenticates nobody."""
+
+    async def caller(self, request: web.Request) -> Caller:
+        """Anybody."""
+        del request
+        return ANYBODY
+
+
+def guarded(access: Access, scope: str, handler: Handler) -> Handler:
+    """The handler, for callers with the scope."""
+
+    async def admitted(request: web.Request) -> web.StreamResponse:
+        caller = request[CALLER] = await access.caller(request)
+        if not caller.may(scope):
+            raise ProblemError("forbidden", f"This needs the scope {scope}.", extra={"scope": scope})
+        return await handler(request)
+
+    return admitted
+
+
+def _unfit(kind: str, detail: str, pointer: str) -> ProblemError:
+    return ProblemError(kind, detail, errors=(Problem(detail=detail, pointer=pointer),))
