@@ -117,7 +117,7 @@ class Engine:
         watch = asyncio.create_task(self._watchdog.run())
         try:
             while not self._stopping:
-                await self._turn()
+                await self._turn_or_rebuild()
         finally:
             watch.cancel()
             await self._give_up_ownership()
@@ -143,6 +143,18 @@ class Engine:
                 await asyncio.sleep(_AGAIN)
             else:
                 return
+
+    async def _turn_or_rebuild(self) -> None:
+        """Turn once; a cancellation nobody asked this task for came out of a client, and is no reason to end."""
+        try:
+            await self._turn()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            log.exception("a client let its own cancellation out", group=self._family.group)
+            self.rebuild("a client let its own cancellation out")
+            await asyncio.sleep(_AGAIN)
 
     async def _turn(self) -> None:
         """Poll once; take over or rebuild first where that is due."""

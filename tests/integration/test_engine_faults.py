@@ -259,6 +259,30 @@ async def test_a_consumer_that_stands_still_before_a_backlog_is_rebuilt(kit) -> 
     assert b'keylane_watchdog_rebuilds_total{group="' in made.metrics.text()
 
 
+class Leaky(KafkaGroupConsumer):
+    """Lets the cancellation of a task of its own out, once."""
+
+    polls = 0
+
+    async def poll(self, wait: float, among: Any = None) -> Any:
+        self.polls += 1
+        if self.polls == 1:
+            raise asyncio.CancelledError
+        return await super().poll(wait, among)
+
+
+async def test_a_cancellation_inside_the_client_does_not_end_the_engine(kit) -> None:
+    ledger = Ledger()
+
+    async def handle(order, ctx) -> None:
+        await ledger.note(ctx.key, order.number)
+
+    made = await kit(handle)
+    async with made.engine(consumer_class=Leaky):
+        await made.publish(1)
+        await ledger.reached(1)
+
+
 async def test_a_run_that_ends_without_a_result_is_started_over(kit, monkeypatch) -> None:
     ledger, broken = Ledger(), [True]
     begin = Runner.begin

@@ -58,6 +58,18 @@ async def test_a_consumer_whose_fetcher_has_died_can_be_closed(settings: Setting
     assert not any(connection.connected() for connection in consumer._client._conns.values())
 
 
+async def test_a_consumer_that_waits_for_a_silent_broker_can_be_closed(settings: Settings, unique, create_topics) -> None:
+    topic = unique("orders")
+    await create_topics(topic)
+    consumer = AIOKafkaConsumer(topic, **client_options(settings))
+    await consumer.start()
+    silent = asyncio.create_task(asyncio.Event().wait())  # as a fetch is that gets no answer
+    consumer._fetcher._pending_tasks.add(silent)
+    await consumers.close(consumer)  # aiokafka raises the fetch's cancellation as if it were the caller's
+    assert silent.cancelled()
+    assert not any(connection.connected() for connection in consumer._client._conns.values())
+
+
 @contextlib.asynccontextmanager
 async def member(
     settings: Settings, topic: str, revoked: Callable[[bool], Awaitable[None]], **times: float

@@ -5,6 +5,7 @@ Invariant: when :func:`close` returns, the consumer's tasks and connections are 
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,10 +18,22 @@ log = structlog.get_logger(__name__)
 
 
 async def close(consumer: AIOKafkaConsumer) -> None:
-    """Leave the group, if it is in one, and disconnect."""
-    try:
-        await consumer.stop()
-    except KafkaError as error:
-        # A background task that had died raises its error here, before the connections are closed.
-        log.warning("a consumer had broken down before it was closed", reason=repr(error))
-        await consumer._client.close()  # noqa: SLF001 - stop() is not to be called twice
+    """Leave the group, if it is in one, and disconnect; goes on when the caller is cancelled."""
+    await asyncio.shield(asyncio.create_task(_close(consumer)))
+
+
+async def _close(consumer: AIOKafkaConsumer) -> None:
+    ending = asyncio.create_task(consumer.stop())
+    await asyncio.wait([ending])
+    # A background task that had died raises its error here, one that was cancelled its cancellation, as if it were the
+    # caller's: an engine that took it for its own would end without a word. Both come before the connections are
+    # closed, for which there is no public way, as there is none to call stop() twice.
+    error = asyncio.CancelledError() if ending.cancelled() else ending.exception()
+    if error is None:
+        return
+    log.warning("a consumer had broken down before it was closed", reason=repr(error))
+    await consumer._client.close()  # noqa: SLF001 - see above
+    if consumer._fetcher is not None:  # noqa: SLF001 - see above
+        await asyncio.gather(*consumer._fetcher._pending_tasks, return_exceptions=True)  # noqa: SLF001 - see above
+    if not isinstance(error, KafkaError | asyncio.CancelledError):
+        raise error
