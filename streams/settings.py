@@ -5,8 +5,9 @@ Invariant: a missing or malformed variable stops the start with its name.
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -64,6 +65,9 @@ class Settings(BaseSettings):
     gateway_allow_open: bool = False  # serve unauthenticated clients of other machines (in a container, behind a proxy)
     max_body_bytes: int = 1_048_576
     public_url: str | None = None
+    limits: tuple[dict[str, Any], ...] = ()  # of requests; see streams.gateway.limits.Limit
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()  # whose X-Forwarded-For is believed
+    cors_origins: tuple[str, ...] = ()
 
     mail_transport: Literal["log", "smtp"] = "log"
     mail_from: str = "keylane <no-reply@localhost>"

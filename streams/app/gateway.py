@@ -6,10 +6,12 @@ import contextlib
 import importlib.metadata
 import ipaddress
 import os
+import time
 from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
+from pydantic import ValidationError
 from yarl import URL
 
 from schemas.catalogue import contracts
@@ -20,20 +22,26 @@ from streams.adapters.kafka.publisher import KafkaPublisher
 from streams.adapters.kafka.reader import KafkaLogReader
 from streams.adapters.metrics import PrometheusMetrics
 from streams.adapters.progress import KafkaProgress
+from streams.adapters.rates import RedisRates
 from streams.app.connections import Connections, connections
 from streams.deadletters.entry import families
 from streams.deadletters.reading import DeadLetters
 from streams.gateway.app import HEALTH, RUNNER, Parts, create_app
 from streams.gateway.health import HealthCheck
+from streams.gateway.limits import Limit, Limits
+from streams.gateway.peers import Origins, Peers
 from streams.gateway.registry import registry_app
 from streams.gateway.registry_log import RegistryLog
 from streams.gateway.registry_store import RegistryStore
 from streams.groups import groups
 from streams.history import GROUP, TOPIC
+from streams.rates import LocalRates
 from streams.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from redis.asyncio import Redis
 
     from schemas.codec import Codec
     from streams.settings import Settings
@@ -104,7 +112,7 @@ async def _register(codec: Codec) -> None:
 def _parts(
     settings: Settings, found: Connections, progress: KafkaProgress, store: RegistryStore | None, url: str
 ) -> Parts:
-    metrics = PrometheusMetrics()
+    metrics, peers = PrometheusMetrics(), Peers(settings.trusted_proxies)
     return Parts(
         publisher=found.publisher,
         codec=found.codec,
@@ -119,6 +127,9 @@ def _parts(
         base_url=url,
         version=importlib.metadata.version("keylane"),
         max_body_bytes=settings.max_body_bytes,
+        limits=_limits(settings, found.redis, peers),
+        peers=peers,
+        origins=Origins(settings.cors_origins),
         registry=None if store is None else registry_app(store),
         checks=(
             HealthCheck("kafka", progress.ping),
@@ -126,6 +137,17 @@ def _parts(
             HealthCheck("redis", found.redis.ping, needed=False),
         ),
     )
+
+
+def _limits(settings: Settings, redis: Redis, peers: Peers) -> Limits:
+    try:
+        limits = [Limit.model_validate(each) for each in settings.limits]
+    except ValidationError as error:
+        found = error.errors()[0]
+        place = "/".join(map(str, found["loc"]))
+        raise SettingsError(f"KEYLANE_LIMITS: {place}: {found['msg']} (see docs/gateway.md)") from None
+    clock = time.monotonic
+    return Limits(limits, RedisRates(redis), LocalRates(clock), address=peers.address, clock=clock)
 
 
 @contextlib.asynccontextmanager

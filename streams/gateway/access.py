@@ -17,6 +17,9 @@ from streams.door import ProblemError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from streams.door import RouteSpec
+    from streams.gateway.limits import Limits
+
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -92,12 +95,19 @@ class OpenAccess:
         return ANYBODY
 
 
-def guarded(access: Access, scope: str, handler: Handler) -> Handler:
-    """The handler, for callers with the scope."""
+def guarded(access: Access, limits: Limits, spec: RouteSpec, handler: Handler) -> Handler:
+    """The handler of the route, for callers with its scope, within the limits."""
+    scope, applied = spec.scope, limits.at(spec)
 
     async def admitted(request: web.Request) -> web.StreamResponse:
-        caller = request[CALLER] = await access.caller(request)
-        if not caller.may(scope):
+        try:
+            caller = request[CALLER] = await access.caller(request)
+        except ProblemError:
+            await limits.admit(request, None, applied)  # who guesses is limited by address
+            raise
+        if applied:
+            await limits.admit(request, caller, applied)
+        if scope is not None and not caller.may(scope):
             raise ProblemError("forbidden", f"This needs the scope {scope}.", extra={"scope": scope})
         return await handler(request)
 

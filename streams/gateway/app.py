@@ -5,6 +5,7 @@ Invariant: what is served under a ``RouteSpec`` is what ``/openapi.json`` descri
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,13 +19,16 @@ from streams.gateway.events import EventRoutes
 from streams.gateway.health import Health
 from streams.gateway.intake import LIMIT, PATIENCE, Intake
 from streams.gateway.jobs import JobRoutes
+from streams.gateway.limits import Limits
 from streams.gateway.lookup import PATIENCE as LOOKUP_PATIENCE
 from streams.gateway.lookup import Lookup
 from streams.gateway.middleware import Around
 from streams.gateway.openapi import document
 from streams.gateway.pages import Pages
+from streams.gateway.peers import Origins, Peers
 from streams.gateway.problems import Problems
 from streams.gateway.submission import Submission
+from streams.rates import LocalRates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +61,11 @@ class ShownMetrics(Protocol):
         """All of them."""
 
 
+def _no_limits() -> Limits:
+    rates = LocalRates(time.monotonic)
+    return Limits((), rates, rates, address=Peers(()).address, clock=time.monotonic)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """What the gateway is made of.
@@ -65,6 +74,9 @@ class Parts:
         shown: What ``/metrics`` answers; usually the same object as ``metrics``.
         registry: The schema registry's sub-application, served under ``/registry``.
         access: Tells who asks.
+        limits: How often.
+        peers: Tells where requests come from.
+        origins: The pages of other origins that may send requests.
         base_url: Where clients reach the gateway; starts the types of problems.
         unacknowledged: Records that may wait for the broker at once.
         patience: Seconds a record may wait for it.
@@ -85,6 +97,9 @@ class Parts:
     version: str
     max_body_bytes: int
     access: Access = field(default_factory=OpenAccess)
+    limits: Limits = field(default_factory=_no_limits)
+    peers: Peers = field(default_factory=lambda: Peers(()))
+    origins: Origins = field(default_factory=lambda: Origins(()))
     registry: web.Application | None = None
     checks: Sequence[HealthCheck] = ()
     unacknowledged: int = LIMIT
@@ -94,7 +109,13 @@ class Parts:
 
 def create_app(parts: Parts) -> web.Application:
     """The gateway as an application, ready to be run."""
-    around = Around(Problems(parts.base_url), parts.metrics, secure=parts.base_url.startswith("https:"))
+    around = Around(
+        Problems(parts.base_url),
+        parts.metrics,
+        parts.peers,
+        parts.origins,
+        secure=parts.base_url.startswith("https:"),
+    )
     app = web.Application(middlewares=[around.middleware], client_max_size=parts.max_body_bytes)
     app.on_response_prepare.append(around.prepare)
     intake = Intake(parts.publisher, parts.codec, parts.metrics, limit=parts.unacknowledged, patience=parts.patience)
@@ -111,7 +132,7 @@ def create_app(parts: Parts) -> web.Application:
         *parts.catalogue.routes,
         *app[HEALTH].specs(),
     )
-    _serve(app, specs, parts.access, GatewayDoor(submission, lookup, parts.redis, parts.catalogue.options))
+    _serve(app, specs, parts, GatewayDoor(submission, lookup, parts.redis, parts.catalogue.options))
     _serve_pages(app, specs, parts)
 
     async def close(_app: web.Application) -> None:
@@ -121,12 +142,12 @@ def create_app(parts: Parts) -> web.Application:
     return app
 
 
-def _serve(app: web.Application, specs: Sequence[RouteSpec], access: Access, door: GatewayDoor) -> None:
+def _serve(app: web.Application, specs: Sequence[RouteSpec], parts: Parts, door: GatewayDoor) -> None:
     for spec in specs:
         handler = spec.build(door)
-        app.router.add_route(
-            spec.method, spec.path, handler if spec.scope is None else guarded(access, spec.scope, handler)
-        )
+        if spec.scope is not None:
+            handler = guarded(parts.access, parts.limits, spec, handler)
+        app.router.add_route(spec.method, spec.path, handler)
 
 
 def _serve_pages(app: web.Application, specs: Sequence[RouteSpec], parts: Parts) -> None:

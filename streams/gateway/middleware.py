@@ -13,6 +13,7 @@ import structlog
 from aiohttp import web
 
 from streams.gateway.ids import uuid7
+from streams.gateway.limits import RATE_HEADERS
 from streams.gateway.pages import POLICY
 from streams.gateway.problems import KIND
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import Middleware
 
+    from streams.gateway.peers import Origins, Peers
     from streams.gateway.problems import Problems
     from streams.metrics import Metrics
 
@@ -47,15 +49,19 @@ class Around:
         secure: Whether clients reach it through HTTPS only.
     """
 
-    def __init__(self, problems: Problems, metrics: Metrics, *, secure: bool) -> None:
+    def __init__(self, problems: Problems, metrics: Metrics, peers: Peers, origins: Origins, *, secure: bool) -> None:
         self._problems = problems
         self._metrics = metrics
+        self._peers = peers
+        self._origins = origins
         self._headers = dict(_HEADERS)
         if secure:
             self._headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
 
     async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:
         """Add the headers that every answer has."""
+        response.headers.update(self._origins.headers(request))
+        response.headers.update(request.get(RATE_HEADERS, {}))
         for name, value in self._headers.items():
             response.headers.setdefault(name, value)
         # Not there where aiohttp refused the request before anybody was asked.
@@ -77,7 +83,7 @@ class Around:
         request_id = request[REQUEST_ID] = _request_id(request)
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                response = await handler(request)
+                response = self._origins.preflight(request) or await handler(request)
             except (web.HTTPSuccessful, web.HTTPRedirection) as answer:
                 response = web.Response(text=answer.text, status=answer.status, headers=answer.headers)
             except Exception as error:  # noqa: BLE001 - the map from errors to answers
@@ -101,7 +107,7 @@ class Around:
             status=response.status,
             milliseconds=round(seconds * 1000, 2),
             bytes=response.body_length if response.prepared else response.content_length,
-            peer=request.remote,
+            peer=self._peers.address(request),
         )
 
 

@@ -114,6 +114,8 @@ def test_the_table_of_settings_is_complete_and_its_defaults_are_right() -> None:
 def _shown(default: Any) -> str:
     if default is None:
         return "none"
+    if isinstance(default, tuple):
+        return json.dumps(default)
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 

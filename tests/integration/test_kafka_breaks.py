@@ -58,7 +58,9 @@ async def test_a_consumer_whose_fetcher_has_died_can_be_closed(settings: Setting
     assert not any(connection.connected() for connection in consumer._client._conns.values())
 
 
-async def test_a_consumer_that_waits_for_a_silent_broker_can_be_closed(settings: Settings, unique, create_topics) -> None:
+async def test_a_consumer_that_waits_for_a_silent_broker_can_be_closed(
+    settings: Settings, unique, create_topics
+) -> None:
     topic = unique("orders")
     await create_topics(topic)
     consumer = AIOKafkaConsumer(topic, **client_options(settings))
