@@ -1,0 +1,1 @@
+"""``make bench-gateway``: the HTTP gateway beside the smallest handler that could do its work."""

@@ -1,0 +1,56 @@
+"""``make bench-gateway``: measures the gateway beside the smallest handler and writes docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+from typing import TYPE_CHECKING
+
+from streams.dev.stack import PARTS
+from tests.bench import page
+from tests.bench.broker import make_topics, servers
+from tests.bench.gateway import catalogue, scenarios
+from tests.bench.gateway.servers import KEYLANE, environment
+from tests.bench.launch import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streams.settings import Settings
+    from tests.bench.gateway.scenarios import Setting
+    from tests.bench.page import Chapter
+
+SCENARIOS: dict[str, Callable[[Setting], Chapter]] = {
+    "posts": scenarios.posts,
+    "half": scenarios.half,
+    "batches": scenarios.batches,
+    "light": scenarios.light,
+}
+_MORE = {"catalogue": f"{catalogue.__name__}:discover"}
+
+
+def main() -> None:
+    """Measure what was asked for; write it down if it was everything."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.gateway", description=__doc__)
+    parser.add_argument("--only", default="", help=f"of {','.join(SCENARIOS)}; the document is left alone then")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of a load")
+    options = parser.parse_args()
+    with servers(tuple(PARTS)) as settings:
+        setting = _prepared(settings, options.rounds, options.seconds)
+        chapters = [SCENARIOS[name](setting) for name in options.only.split(",") if name] or [
+            scenario(setting) for scenario in SCENARIOS.values()
+        ]
+    print("\n".join(line for chapter in chapters for line in chapter.lines()))
+    if not options.only:
+        page.write("gateway", chapters, f"make bench-gateway ROUNDS={options.rounds}")
+
+
+def _prepared(settings: Settings, rounds: int, seconds: float) -> Setting:
+    make_topics(str(settings.kafka_bootstrap_servers), [scenarios.TOPIC])
+    subprocess.run([*KEYLANE, "topics", "apply"], cwd=ROOT, env=environment(settings, **_MORE), check=True)
+    return scenarios.Setting(settings=settings, rounds=rounds, seconds=seconds, more=_MORE, headers={})
+
+
+if __name__ == "__main__":
+    main()
