@@ -81,15 +81,22 @@ class Around:
     async def _carried_out(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
         request_id = request[REQUEST_ID] = _request_id(request)
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                response = self._origins.preflight(request) or await handler(request)
-            except (web.HTTPSuccessful, web.HTTPRedirection) as answer:
-                response = web.Response(text=answer.text, status=answer.status, headers=answer.headers)
-            except Exception as error:  # noqa: BLE001 - the map from errors to answers
-                response = self._problems.answer(error, request, request_id)
+        # Not ``bound_contextvars``, which walks over the whole context.
+        tokens = structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            response = await self._answer(request, handler, request_id)
             self._told(request, response, time.perf_counter() - started)
+        finally:
+            structlog.contextvars.reset_contextvars(**tokens)
         return response
+
+    async def _answer(self, request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
+        try:
+            return self._origins.preflight(request) or await handler(request)
+        except (web.HTTPSuccessful, web.HTTPRedirection) as answer:
+            return web.Response(text=answer.text, status=answer.status, headers=answer.headers)
+        except Exception as error:  # noqa: BLE001 - the map from errors to answers
+            return self._problems.answer(error, request, request_id)
 
     def _told(self, request: web.Request, response: web.StreamResponse, seconds: float) -> None:
         # What a client may choose freely must not make new series.
