@@ -11,6 +11,7 @@ import typer
 import uvloop
 
 from streams.adapters import logs
+from streams.app.collector import settle
 from streams.app.gateway import gateway
 from streams.cli.mistakes import explained
 from streams.dev.addresses import attach
@@ -42,6 +43,7 @@ async def _serve(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with gateway(settings) as url:
+        settle()
         log.info("gateway started", url=url)
         await stop.wait()
         log.info("gateway finishes its requests")
