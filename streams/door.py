@@ -60,6 +60,7 @@ class ProblemError(Exception):
         errors: The places at fault in the body.
         retry_after: Whole seconds, becomes the ``Retry-After`` header.
         extra: Further members of the answer; names of three or more characters.
+        headers: Further headers of the answer.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class ProblemError(Exception):
         errors: Sequence[Problem] = (),
         retry_after: int | None = None,
         extra: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(f"{kind}: {detail}")
         self.kind = kind
@@ -77,6 +79,7 @@ class ProblemError(Exception):
         self.errors = tuple(errors)
         self.retry_after = retry_after
         self.extra = dict(extra or {})
+        self.headers = dict(headers or {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,18 @@ class Door(Protocol):
             ProblemError: The body is too long, not JSON, too deep, of another media type or does not fit.
         """
 
+    def tenant(self, request: web.Request, named: str | None, *, default: str) -> str:
+        """The tenant of what the caller of a guarded route sends.
+
+        Args:
+            request: Its request.
+            named: The tenant that the body names, if any.
+            default: For a caller who belongs to no tenant and names none.
+
+        Raises:
+            ProblemError: It is not the caller's (``forbidden``).
+        """
+
     async def submit_job(
         self, contract: Contract, payload: Any, *, tenant: str, entity: str | None = None, job_id: str | None = None
     ) -> Accepted:
@@ -122,8 +137,10 @@ class Door(Protocol):
             ProblemError: The broker does not acknowledge (``unavailable``); the job may or may not be stored.
         """
 
-    async def job(self, job_id: str) -> dict[str, Any] | None:
-        """The job as ``GET /api/v1/jobs/{id}`` shows it, or None: never None for a job accepted before.
+    async def job(self, request: web.Request, job_id: str) -> dict[str, Any] | None:
+        """The job as ``GET /api/v1/jobs/{id}`` shows it to the caller of a guarded route, None where there is none.
+
+        Never None for a job of the caller's tenant that was accepted before.
 
         Raises:
             ProblemError: The history is away or too far behind to know (``unavailable``).

@@ -37,6 +37,12 @@ TABLE: tuple[Metric, ...] = (
     ),
     Metric("keylane_accepted_total", "counter", ("kind", "type"), "Events and jobs the broker has acknowledged."),
     Metric("keylane_refused_total", "counter", ("problem",), "Requests answered with a problem, by its kind."),
+    Metric(
+        "keylane_authentications_total",
+        "counter",
+        ("mode", "outcome"),
+        "Requests to guarded routes, by how they proved who sent them (none, key, hmac, jwt): ok, or why not.",
+    ),
     Metric("keylane_enqueue_duration_seconds", "histogram", ("kind",), "From record to acknowledgement.", _REQUEST),
     Metric("keylane_unacknowledged", "gauge", (), "Records sent to the broker and not acknowledged yet."),
     # The engine: what a consumer group does with its records. ``type`` is that of a declared handler.

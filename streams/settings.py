@@ -63,6 +63,10 @@ class Settings(BaseSettings):
     gateway_host: str = "127.0.0.1"
     gateway_port: int = 8080
     gateway_allow_open: bool = False  # serve unauthenticated clients of other machines (in a container, behind a proxy)
+    gateway_auth: str = "none"  # how clients prove who they are, any of: none (loopback only), key, hmac, jwt
+    gateway_auth_routes: str | None = None  # JSON: route, or the beginning of paths, to modes; the longest one counts
+    secret_keys: SecretStr | None = None  # id:base64 of 32 bytes, comma-separated; the first one makes new things
+    jwt_issuers: SecretStr | None = None  # JSON list, see docs/access.md
     max_body_bytes: int = 1_048_576
     public_url: str | None = None
     limits: tuple[dict[str, Any], ...] = ()  # of requests; see streams.gateway.limits.Limit

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from streams import history
+from streams import audit, history
 from streams.core.headers import dlt_topic, tier_topic
 from streams.groups import groups, history_group
 
@@ -167,4 +167,5 @@ def _own() -> tuple[Topic, ...]:
         Topic(name="job-status", partitions=history.PARTITIONS, configs=_COMPACTED),
         Topic(name="_schemas", partitions=1, configs=_COMPACTED),
         Topic(name="keylane.dlt-state", partitions=1, configs=_COMPACTED),
+        Topic(name=audit.TOPIC, partitions=1, configs=_kept(-1)),
     )

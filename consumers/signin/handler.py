@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from consumers.letters import Letters
 from consumers.mailing import send_once
 from consumers.signin.browser import browser_of
-from consumers.signin.limit import subject_of, window
+from consumers.signin.limit import member_of, subject_of, window
 from streams.adapters.redis import Verdict
 from streams.job import Reject
 
@@ -30,7 +30,7 @@ async def handle(signin: Signin, ctx: Context) -> Outcome:
 
     async def admit() -> Reject | None:
         limit = window(ctx.services.redis, ctx.services.options)
-        admission = await limit.take(subject_of(ctx.tenant, signin), ctx.id)
+        admission = await limit.take(subject_of(ctx.tenant, signin), member_of(ctx.tenant, ctx.id))
         return Reject("over the limit of sign-in e-mails per hour") if admission.verdict is Verdict.FULL else None
 
     return await send_once(ctx, "signin", signin.email, letter(signin), admit=admit)

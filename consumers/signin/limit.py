@@ -27,3 +27,8 @@ def window(redis: Redis, options: Mapping[str, Any]) -> SlidingWindow:
 def subject_of(tenant: str, signin: Signin) -> str:
     """Whose e-mails are counted together."""
     return f"{tenant}/{signin.user_id}"
+
+
+def member_of(tenant: str, job_id: str) -> str:
+    """What is counted: job ids are each tenant's own."""
+    return f"{tenant}/{job_id}"

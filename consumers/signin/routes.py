@@ -18,11 +18,12 @@ from aiohttp import web
 from pydantic import ConfigDict
 from pydantic.alias_generators import to_camel
 
-from consumers.signin.limit import subject_of, window
+from consumers.signin.limit import member_of, subject_of, window
 from schemas.fields import PayloadModel
 from schemas.notification_signin.model import CONTRACT, Signin
 from streams.adapters.redis import RedisAwayError, Verdict
 from streams.door import ProblemError, RouteSpec
+from streams.gateway.access import Scope
 from streams.gateway.models import Id, Tenant  # noqa: TC001 - the model below is made with them
 from streams.gateway.views import JobView
 from streams.job import TransientError
@@ -48,13 +49,13 @@ class SigninRequest(Signin):
 
     Attributes:
         job_id: Makes the request safe to repeat; by default a new UUID.
-        tenant: Whose site it is.
+        tenant: Whose site it is; by default the caller's tenant, else ``default``.
     """
 
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True)
 
     job_id: Id | None = None
-    tenant: Tenant = DEFAULT_TENANT
+    tenant: Tenant | None = None
 
 
 class SigninAccepted(PayloadModel):
@@ -73,7 +74,7 @@ def _post(door: Door) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def post(request: web.Request) -> web.StreamResponse:
         body: SigninRequest = await door.payload(request, _REQUEST)
         job_id = body.job_id or str(uuid4())
-        await _accept(door, body, job_id)
+        await _accept(door, body, job_id, door.tenant(request, body.tenant, default=DEFAULT_TENANT))
         answer = SigninAccepted(job_id=job_id, location=f"/api/jobs/{job_id}")
         return web.json_response(
             answer.model_dump(by_alias=True), status=HTTPStatus.ACCEPTED, headers={"Location": answer.location}
@@ -82,20 +83,20 @@ def _post(door: Door) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     return post
 
 
-async def _accept(door: Door, body: SigninRequest, job_id: str) -> None:
+async def _accept(door: Door, body: SigninRequest, job_id: str, tenant: str) -> None:
     signin = Signin.model_validate(body.model_dump(exclude=_OWN_FIELDS))
     limit = window(door.redis, door.options)
-    subject, token = subject_of(body.tenant, signin), uuid4().hex
+    subject, member, token = subject_of(tenant, signin), member_of(tenant, job_id), uuid4().hex
     try:
-        _refuse(await limit.reserve(subject, job_id, token=token, seconds=PENDING_FOR), job_id)
+        _refuse(await limit.reserve(subject, member, token=token, seconds=PENDING_FOR), job_id)
     except RedisAwayError as error:
         raise _internal("The limit of sign-in e-mails cannot be checked", job_id) from error
     try:
-        await door.submit_job(CONTRACT, signin, tenant=body.tenant, job_id=job_id)
+        await door.submit_job(CONTRACT, signin, tenant=tenant, job_id=job_id)
     except (ProblemError, RecordRefusedError, TransientError) as error:
-        await _noted(limit.give_back(subject, job_id, token=token), job_id)
+        await _noted(limit.give_back(subject, member, token=token), job_id)
         raise _internal("The broker did not acknowledge the job", job_id) from error
-    await _noted(limit.keep(job_id, token=token, seconds=KNOWN_FOR), job_id)
+    await _noted(limit.keep(member, token=token, seconds=KNOWN_FOR), job_id)
 
 
 async def _noted(step: Awaitable[None], job_id: str) -> None:
@@ -125,7 +126,7 @@ def _internal(what: str, job_id: str) -> ProblemError:
 
 def _get(door: Door) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def get(request: web.Request) -> web.StreamResponse:
-        job: dict[str, Any] | None = await door.job(request.match_info["id"])
+        job: dict[str, Any] | None = await door.job(request, request.match_info["id"])
         if job is None:
             raise ProblemError("not-found", "No job has this id.")
         return web.json_response(job)
@@ -138,10 +139,13 @@ ROUTES = (
         method="POST",
         path="/api/jobs/signin-notification",
         summary="Send a user an e-mail about a sign-in",
+        scope=Scope.JOBS_WRITE,
         build=_post,
         statuses={
             202: "The broker has the job.",
             400: "The body does not fit; the places are named.",
+            401: "The credentials are missing or not valid.",
+            403: "The scope is missing, or the tenant is another one's.",
             409: "A job with this id was accepted within the last 48 hours.",
             413: "The body is too large.",
             415: "The body is not JSON.",
@@ -155,10 +159,13 @@ ROUTES = (
         method="GET",
         path="/api/jobs/{id}",
         summary="Look at a job",
+        scope=Scope.JOBS_READ,
         build=_get,
         statuses={
             200: "The job as far as it is known.",
-            404: "No job has this id.",
+            401: "The credentials are missing or not valid.",
+            403: "The scope is missing.",
+            404: "No job has this id, or it is another tenant's.",
             503: "The history is away or too far behind to know.",
         },
         answer=JobView,

@@ -83,7 +83,7 @@ JOBS = Table(
 )
 _NAMES = tuple(field.name for field in fields(JobRow))
 VERSION_TABLE = "keylane_version"
-HEAD = "0002"  # the newest of ``migrations``
+HEAD = "0003"  # the newest of ``migrations``
 # The key of PostgreSQL's advisory lock: any number nobody else uses.
 _MIGRATION_LOCK = 0x6B65796C_6D696772
 # Classes of SQLSTATE that say nothing about the statement: no connection, rolled back by others, out of resources,

@@ -23,6 +23,7 @@ from streams.adapters.kafka.reader import KafkaLogReader
 from streams.adapters.metrics import PrometheusMetrics
 from streams.adapters.progress import KafkaProgress
 from streams.adapters.rates import RedisRates
+from streams.app.access import Guard, guard, modes_of
 from streams.app.connections import Connections, connections
 from streams.deadletters.entry import families
 from streams.deadletters.reading import DeadLetters
@@ -66,7 +67,10 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         await _register(found.codec)
         progress = KafkaProgress(found.kafka, group=GROUP, topic=TOPIC)
         stack.push_async_callback(progress.stop)
-        app = create_app(_parts(settings, found, progress, store, url))
+        metrics = PrometheusMetrics()
+        guarding = await stack.enter_async_context(guard(settings, found, metrics))
+        app = create_app(_parts(settings, found, progress, store, url, metrics, guarding))
+        _check_routes(settings, app)
         await stack.enter_async_context(_served(app, settings))
         yield url
 
@@ -77,14 +81,21 @@ def url_of(settings: Settings) -> str:
     Raises:
         SettingsError: The address can be reached from other machines, and the settings do not allow that.
     """
-    host = settings.gateway_host
-    if host != "localhost" and not _is_loopback(host) and not settings.gateway_allow_open:
+    host, unguarded = settings.gateway_host, modes_of(settings).open
+    if unguarded is not None and host != "localhost" and not _is_loopback(host) and not settings.gateway_allow_open:
+        where = f"{unguarded} (KEYLANE_GATEWAY_AUTH_ROUTES)" if unguarded else "by default (KEYLANE_GATEWAY_AUTH)"
         raise SettingsError(
-            f"KEYLANE_GATEWAY_HOST: {host} can be reached from other machines, but the gateway does not authenticate "
-            "its clients yet; bind it to 127.0.0.1 or ::1 and put an authenticating proxy in front, or, if "
-            "something else keeps strangers away, set KEYLANE_GATEWAY_ALLOW_OPEN=true"
+            f"KEYLANE_GATEWAY_HOST: {host} can be reached from other machines, but callers need no credentials "
+            f"{where}: use the modes key, hmac or jwt there; or bind to 127.0.0.1 or ::1 and put an authenticating "
+            "proxy in front; or, if something else keeps strangers away, set KEYLANE_GATEWAY_ALLOW_OPEN=true"
         )
     return settings.public_url or str(URL.build(scheme="http", host=host, port=settings.gateway_port))
+
+
+def _check_routes(settings: Settings, app: web.Application) -> None:
+    strays = modes_of(settings).strays(resource.canonical for resource in app.router.resources())
+    if strays:
+        raise SettingsError(f"KEYLANE_GATEWAY_AUTH_ROUTES: {strays[0]} is no route, nor the beginning of one")
 
 
 def _is_loopback(host: str) -> bool:
@@ -110,9 +121,15 @@ async def _register(codec: Codec) -> None:
 
 
 def _parts(
-    settings: Settings, found: Connections, progress: KafkaProgress, store: RegistryStore | None, url: str
+    settings: Settings,
+    found: Connections,
+    progress: KafkaProgress,
+    store: RegistryStore | None,
+    url: str,
+    metrics: PrometheusMetrics,
+    guarding: Guard,
 ) -> Parts:
-    metrics, peers = PrometheusMetrics(), Peers(settings.trusted_proxies)
+    peers = Peers(settings.trusted_proxies)
     return Parts(
         publisher=found.publisher,
         codec=found.codec,
@@ -127,6 +144,9 @@ def _parts(
         base_url=url,
         version=importlib.metadata.version("keylane"),
         max_body_bytes=settings.max_body_bytes,
+        access=guarding.access,
+        audit=guarding.audit,
+        keyring=guarding.keyring,
         limits=_limits(settings, found.redis, peers),
         peers=peers,
         origins=Origins(settings.cors_origins),

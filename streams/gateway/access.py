@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from streams.gateway.limits import Limits
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+    Identify = Callable[[web.Request], Awaitable["Caller"]]
 
 
 class Scope(StrEnum):
@@ -77,37 +78,42 @@ CALLER = web.RequestKey("caller", Caller)
 class Access(Protocol):
     """Tells who asks."""
 
-    async def caller(self, request: web.Request) -> Caller:
-        """Who sent the request.
+    def at(self, path: str, scope: str) -> Identify:
+        """What tells who sent a request to the route ``path``, a pattern that needs ``scope``.
 
-        Raises:
-            ProblemError: It does not prove who sent it (``unauthenticated``).
-            TransientError: What is needed to know is away.
+        It raises ProblemError (``unauthenticated``) when the request does not prove who sent it, TransientError when
+        what is needed to know is away.
         """
 
 
 class OpenAccess:
     """The ``Access`` of a gateway that authenticates nobody."""
 
-    async def caller(self, request: web.Request) -> Caller:
+    def at(self, path: str, scope: str) -> Identify:
         """Anybody."""
-        del request
-        return ANYBODY
+        del path, scope
+        return anybody
 
 
-def guarded(access: Access, limits: Limits, spec: RouteSpec, handler: Handler) -> Handler:
+async def anybody(request: web.Request) -> Caller:
+    """Whoever it is."""
+    del request
+    return ANYBODY
+
+
+def guarded(access: Access, limits: Limits, spec: RouteSpec, scope: str, handler: Handler) -> Handler:
     """The handler of the route, for callers with its scope, within the limits."""
-    scope, applied = spec.scope, limits.at(spec)
+    identify, applied = access.at(spec.path, scope), limits.at(spec)
 
     async def admitted(request: web.Request) -> web.StreamResponse:
         try:
-            caller = request[CALLER] = await access.caller(request)
+            caller = request[CALLER] = await identify(request)
         except ProblemError:
             await limits.admit(request, None, applied)  # who guesses is limited by address
             raise
         if applied:
             await limits.admit(request, caller, applied)
-        if scope is not None and not caller.may(scope):
+        if not caller.may(scope):
             raise ProblemError("forbidden", f"This needs the scope {scope}.", extra={"scope": scope})
         return await handler(request)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aiohttp import web
 
 from streams.gateway.access import OpenAccess, guarded
+from streams.gateway.acts import LoggedAudit
 from streams.gateway.deadletters import DeadLetterRoutes
 from streams.gateway.documented import event_bodies, job_bodies
 from streams.gateway.door import GatewayDoor
@@ -19,6 +20,7 @@ from streams.gateway.events import EventRoutes
 from streams.gateway.health import Health
 from streams.gateway.intake import LIMIT, PATIENCE, Intake
 from streams.gateway.jobs import JobRoutes
+from streams.gateway.keys import KeyRoutes
 from streams.gateway.limits import Limits
 from streams.gateway.lookup import PATIENCE as LOOKUP_PATIENCE
 from streams.gateway.lookup import Lookup
@@ -37,10 +39,12 @@ if TYPE_CHECKING:
 
     from schemas.codec import Codec
     from schemas.contract import Contract
+    from streams.audit import Audit
     from streams.deadletters.reading import DeadLetters
     from streams.door import JobHistory, Progress, RouteSpec
     from streams.gateway.access import Access
     from streams.gateway.health import HealthCheck
+    from streams.gateway.keys import Keyring
     from streams.job import Catalogue
     from streams.metrics import Metrics
     from streams.ports import Publisher
@@ -77,6 +81,8 @@ class Parts:
         limits: How often.
         peers: Tells where requests come from.
         origins: The pages of other origins that may send requests.
+        audit: Keeps the acts of administrators.
+        keyring: The API keys, where there are any.
         base_url: Where clients reach the gateway; starts the types of problems.
         unacknowledged: Records that may wait for the broker at once.
         patience: Seconds a record may wait for it.
@@ -100,6 +106,8 @@ class Parts:
     limits: Limits = field(default_factory=_no_limits)
     peers: Peers = field(default_factory=lambda: Peers(()))
     origins: Origins = field(default_factory=lambda: Origins(()))
+    audit: Audit = field(default_factory=LoggedAudit)
+    keyring: Keyring | None = None
     registry: web.Application | None = None
     checks: Sequence[HealthCheck] = ()
     unacknowledged: int = LIMIT
@@ -129,6 +137,7 @@ def create_app(parts: Parts) -> web.Application:
         *JobRoutes(jobs, submission, lookup).specs(job_bodies([job.contract for job in jobs.values()], examples)),
         *EventRoutes(events, intake, parts.metrics).specs(event_bodies(events.values(), examples)),
         *DeadLetterRoutes(parts.letters).specs(),
+        *(() if parts.keyring is None else KeyRoutes(parts.keyring).specs()),
         *parts.catalogue.routes,
         *app[HEALTH].specs(),
     )
@@ -146,7 +155,7 @@ def _serve(app: web.Application, specs: Sequence[RouteSpec], parts: Parts, door:
     for spec in specs:
         handler = spec.build(door)
         if spec.scope is not None:
-            handler = guarded(parts.access, parts.limits, spec, handler)
+            handler = guarded(parts.access, parts.limits, spec, spec.scope, handler)
         app.router.add_route(spec.method, spec.path, handler)
 
 

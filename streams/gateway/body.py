@@ -38,9 +38,19 @@ async def read(request: web.Request, media_types: Sequence[str] = (JSON,)) -> An
         web.HTTPRequestEntityTooLarge: It is too long.
     """
     _check_type(request, media_types)
+    return parse(await raw(request))
+
+
+async def raw(request: web.Request) -> bytes:
+    """The body as it was sent; it can be asked for more than once.
+
+    Raises:
+        ProblemError: It is too slow.
+        web.HTTPRequestEntityTooLarge: It is too long.
+    """
     try:
         async with asyncio.timeout(_PATIENCE):
-            return parse(await request.read())
+            return await request.read()
     except TimeoutError:
         raise ProblemError("request-timeout", f"The body did not arrive within {_PATIENCE:.0f} s.") from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from streams.gateway import body
+from streams.gateway.access import CALLER
 from streams.gateway.jobs import view
 
 if TYPE_CHECKING:
@@ -42,13 +43,20 @@ class GatewayDoor:
         """See ``streams.door.Door.payload``."""
         return contract.from_value(await body.read(request))
 
+    def tenant(self, request: web.Request, named: str | None, *, default: str) -> str:
+        """See ``streams.door.Door.tenant``."""
+        caller = request[CALLER]
+        return default if named is None and caller.tenant is None else caller.acting_for(named)
+
     async def submit_job(
         self, contract: Contract, payload: Any, *, tenant: str, entity: str | None = None, job_id: str | None = None
     ) -> Accepted:
         """See ``streams.door.Door.submit_job``."""
         return await self._submission.submit(contract.name, payload, tenant=tenant, entity=entity, job_id=job_id)
 
-    async def job(self, job_id: str) -> dict[str, Any] | None:
+    async def job(self, request: web.Request, job_id: str) -> dict[str, Any] | None:
         """See ``streams.door.Door.job``."""
         found = await self._lookup.find(job_id)
-        return None if found is None else view(found).model_dump(mode="json")
+        if found is None or not request[CALLER].sees(found.tenant):
+            return None
+        return view(found).model_dump(mode="json")

@@ -126,7 +126,9 @@ def _known(error: Exception) -> ProblemError | None:
 
 
 def _headers(error: Exception, problem: ProblemError) -> dict[str, str]:
-    headers = {} if problem.retry_after is None else {"Retry-After": str(problem.retry_after)}
+    headers = dict(problem.headers)
+    if problem.retry_after is not None:
+        headers["Retry-After"] = str(problem.retry_after)
     if isinstance(error, web.HTTPMethodNotAllowed):
         headers["Allow"] = ", ".join(sorted(error.allowed_methods))
     return headers

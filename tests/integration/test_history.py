@@ -19,7 +19,9 @@ from sqlalchemy.exc import DBAPIError
 
 from schemas.job_status.model import Status
 from streams.adapters import migration
+from streams.adapters.audit import AUDIT
 from streams.adapters.effects import EFFECTS
+from streams.adapters.keys import API_KEYS
 from streams.adapters.sql import HEAD, METADATA, SqlHistory, connect, history_work, migrate, ping
 from streams.dev import ports, postgres
 from streams.dev.stack import Stack
@@ -85,8 +87,8 @@ async def test_many_processes_may_migrate_at_once(database_url: str, unique: Cal
     await migrate(engines[0])
 
     async with engines[0].connect() as connection:
-        assert (await connection.execute(text("SELECT version_num FROM keylane_version"))).scalars().all() == ["0002"]
-        assert EFFECTS.metadata is METADATA
+        assert (await connection.execute(text("SELECT version_num FROM keylane_version"))).scalars().all() == [HEAD]
+        assert {EFFECTS.metadata, API_KEYS.metadata, AUDIT.metadata} == {METADATA}
         assert await connection.run_sync(_differences) == []
     for engine in [admin, *engines]:
         await engine.dispose()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from consumers.signin.handler import handle
-from consumers.signin.limit import subject_of, window
+from consumers.signin.limit import member_of, subject_of, window
 from schemas.notification_signin.model import Signin
 from streams.adapters.mail import SmtpMail
 from streams.adapters.redis import connect
@@ -178,7 +178,8 @@ async def test_attempts_that_fail_do_not_use_the_limit_up(redis: Redis, tenant: 
 async def test_the_doors_reservation_and_the_workers_count_are_one(redis: Redis, tenant: str) -> None:
     door = window(redis, OPTIONS)
     for n in range(10):
-        await door.reserve(subject_of(tenant, signin()), f"{tenant}-{n}", token="door", seconds=60)
+        member = member_of(tenant, f"{tenant}-{n}")
+        await door.reserve(subject_of(tenant, signin()), member, token="door", seconds=60)
     worker = Worker(redis, tenant, Outbox())
     assert all([isinstance(await worker.run(f"{tenant}-{n}"), Done) for n in range(10)])
     assert isinstance(await worker.run("published-past-the-door"), Reject)

@@ -14,6 +14,7 @@ from schemas.notification_signin.model import Signin
 from streams.adapters.redis import connect
 from streams.dev import ports
 from streams.door import Accepted, ProblemError
+from streams.gateway.access import OpenAccess, guarded
 from streams.gateway.door import GatewayDoor
 from streams.gateway.middleware import Around
 from streams.gateway.problems import Problems
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from streams.gateway.access import Access
     from streams.history import JobRow
 
 PATH = "/api/jobs/signin-notification"
@@ -75,12 +77,16 @@ class NoMetrics:
 
 
 @asynccontextmanager
-async def served(broker: Broker, redis: Redis) -> AsyncIterator[TestClient[web.Request, web.Application]]:
+async def served(
+    broker: Broker, redis: Redis, access: Access | None = None
+) -> AsyncIterator[TestClient[web.Request, web.Application]]:
     door = GatewayDoor(cast("Any", broker), cast("Any", broker), redis, OPTIONS)
     around = Around(Problems("http://gateway"), NoMetrics(), secure=False)
     app = web.Application(middlewares=[around.middleware])
     for route in ROUTES:
-        app.router.add_route(route.method, route.path, route.build(door))
+        assert route.scope is not None
+        handler = guarded((access or OpenAccess()).at(route.path, route.scope), route.scope, route.build(door))
+        app.router.add_route(route.method, route.path, handler)
     async with TestClient(TestServer(app)) as client:
         yield client
 
@@ -229,7 +235,7 @@ async def test_a_job_whose_gateway_died_before_the_broker_had_it_is_no_duplicate
     broker.faults = [asyncio.CancelledError()]
     with suppress(ServerDisconnectedError):
         await client.post(PATH, json=body)
-    mark = f"keylane:known:signin:{body['jobId']}"
+    mark = f"keylane:known:signin:default/{body['jobId']}"
     assert 0 < await redis.ttl(mark) <= PENDING_FOR
     assert (await client.post(PATH, json=body)).status == 409
     await redis.delete(mark)  # as time will
