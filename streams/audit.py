@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -65,6 +66,11 @@ class Entry(NamedTuple):
     sequence: int
     record: str
     mac: bytes
+
+    @property
+    def fingerprint(self) -> bytes:
+        """The same for the same record, wherever it was read."""
+        return sha256(self.mac + self.record.encode()).digest()
 
     @property
     def members(self) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class Door:
         return bench
 
     def key(self, *scopes: str, tenant: str | None = "steppe", **more: Any) -> Issued:
-        order = Order(name="a test's", scopes=frozenset(scopes), tenant=tenant, **more)
+        order = Order(scopes=frozenset(scopes), tenant=tenant, **{"name": "a test's", **more})
         issued = issue(order, self.vault, by="test", now=0)
         self.store.keys[issued.key.prefix] = issued.key
         return issued

@@ -37,6 +37,7 @@ Index("audit_unpublished", AUDIT.c.sequence, postgresql_where=~AUDIT.c.published
 _CHAIN_LOCK = 0x6B65796C_61756469
 _RELAY_LOCK = 0x6B65796C_72656C61
 _PAGE = 100  # records
+BEFORE_ALL = -(2**63)  # before any number that anybody could have put in
 _ENTRY = (AUDIT.c.sequence, AUDIT.c.record, AUDIT.c.mac)
 _LAST = select(*_ENTRY).order_by(AUDIT.c.sequence.desc()).limit(1)
 _PAGES = select(*_ENTRY, AUDIT.c.published).where(AUDIT.c.sequence > bindparam("after")).order_by(AUDIT.c.sequence)
@@ -63,13 +64,12 @@ class SqlAudit:
         entry = following(None if last is None else Entry(*last), act, self._vault, time.time_ns() // 1_000_000)
         await connection.execute(AUDIT.insert().values(**entry._asdict(), published=False))
 
-    async def entries(self) -> AsyncIterator[tuple[Entry, bool]]:
-        """The whole trail in order, and whether the topic has it.
+    async def entries(self, after: int = BEFORE_ALL) -> AsyncIterator[tuple[Entry, bool]]:
+        """The trail in order from behind the record ``after`` on, and whether the topic has it.
 
         Raises:
             TransientError: The database is away.
         """
-        after = -(2**63)  # before any number that anybody could have put in
         while True:
             with away():
                 async with self._engine.connect() as connection:

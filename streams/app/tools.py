@@ -13,19 +13,25 @@ from typing import TYPE_CHECKING
 from schemas.catalogue import contracts
 from schemas.codec import Codec
 from schemas.registry import RegistryClient
+from streams.adapters import sql
+from streams.adapters.audit import SqlAudit
 from streams.adapters.kafka.options import client_options
 from streams.adapters.kafka.publisher import KafkaPublisher
 from streams.adapters.kafka.reader import KafkaLogReader
+from streams.adapters.keys import SqlKeys
+from streams.app.access import vault_of
 from streams.catalogue import load_catalogue
 from streams.deadletters.entry import families
 from streams.deadletters.operation import Operations
 from streams.deadletters.reading import DeadLetters
 from streams.deadletters.writing import Clock
 from streams.groups import groups
+from streams.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from streams.adapters.vault import Vault
     from streams.settings import Settings
 
 
@@ -76,6 +82,33 @@ async def operations(settings: Settings) -> AsyncIterator[Operations]:
     async with publisher(settings) as found:
         clock = Clock(time.time, time.monotonic, asyncio.sleep)
         yield Operations(letters, found, clock, by=operator(), ended=has_ended)
+
+
+@asynccontextmanager
+async def keyring(settings: Settings) -> AsyncIterator[tuple[SqlKeys, SqlAudit, Vault]]:
+    """The API keys and the audit trail, straight from the database, which is brought to the newest version.
+
+    Raises:
+        SettingsError: There are no master keys, or no database.
+        TransientError: The database is away.
+    """
+    vault = vault_of(settings)
+    if vault is None:
+        raise SettingsError("KEYLANE_SECRET_KEYS: keys and audit need it; 'keylane keys secret' makes a new one")
+    if settings.database_url is None:
+        raise SettingsError("KEYLANE_DATABASE_URL: name a server, or start the embedded one (keylane dev up)")
+    engine = sql.connect(settings.database_url.get_secret_value(), pool_size=1)
+    try:
+        await sql.migrate(engine)
+        audit = SqlAudit(engine, vault)
+        yield SqlKeys(engine, audit), audit, vault
+    finally:
+        await engine.dispose()
+
+
+def log_reader(settings: Settings) -> KafkaLogReader:
+    """What reads topics."""
+    return KafkaLogReader(client_options(settings))
 
 
 def operator() -> str:

@@ -20,6 +20,8 @@ COMMANDS = {
     "lag": "show how far the groups are",
     "doctor": "check the set-up and say how to mend it",
     "dlt": "look at, replay and discard dead letters",
+    "keys": "make, list and revoke API keys",
+    "audit": "show and check the acts of administrators",
     "demo": "the sample load with its proof",
 }
 

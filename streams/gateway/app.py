@@ -52,6 +52,9 @@ if TYPE_CHECKING:
 HEALTH = web.AppKey("health", Health)
 """The application's ``Health``: whoever runs the application sets ``started`` and ``stopping``."""
 
+ROUTES = web.AppKey[tuple["RouteSpec", ...]]("routes", tuple)
+"""What the application serves under a ``RouteSpec``."""
+
 RUNNER: dict[str, Any] = {"auto_decompress": False, "access_log": None}
 """Options of ``aiohttp.web.AppRunner``: packed bodies are refused, not unpacked; the access log is our own."""
 
@@ -141,6 +144,7 @@ def create_app(parts: Parts) -> web.Application:
         *parts.catalogue.routes,
         *app[HEALTH].specs(),
     )
+    app[ROUTES] = specs
     _serve(app, specs, parts, GatewayDoor(submission, lookup, parts.redis, parts.catalogue.options))
     _serve_pages(app, specs, parts)
 
