@@ -58,6 +58,19 @@ class MemoryKeys:
         return key
 
 
+class Acts:
+    """An audit trail in memory."""
+
+    def __init__(self) -> None:
+        self.told: list[Act] = []
+        self.away: Exception | None = None
+
+    async def record(self, act: Act) -> None:
+        if self.away:
+            raise self.away
+        self.told.append(act)
+
+
 class MemoryNonces:
     """Nonces that were taken, with how long they are kept."""
 

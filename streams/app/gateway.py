@@ -27,6 +27,7 @@ from streams.app.access import Guard, guard, modes_of
 from streams.app.connections import Connections, connections
 from streams.deadletters.entry import families
 from streams.deadletters.reading import DeadLetters
+from streams.gateway.acts import registrar
 from streams.gateway.app import HEALTH, RUNNER, Parts, create_app
 from streams.gateway.health import HealthCheck
 from streams.gateway.limits import Limit, Limits
@@ -150,7 +151,7 @@ def _parts(
         limits=_limits(settings, found.redis, peers),
         peers=peers,
         origins=Origins(settings.cors_origins),
-        registry=None if store is None else registry_app(store),
+        registry=None if store is None else registry_app(store, registrar(guarding.access, guarding.audit)),
         checks=(
             HealthCheck("kafka", progress.ping),
             HealthCheck("postgres", lambda: sql.ping(found.sql), needed=False),

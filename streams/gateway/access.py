@@ -48,6 +48,11 @@ class Caller:
     tenant: str | None
     scopes: frozenset[str]
 
+    @property
+    def crosses(self) -> bool:
+        """Whether it is known who asks, and what it does is done to somebody else's tenant."""
+        return self.tenant is None and Scope.ADMIN in self.scopes and self.name != ANYBODY.name
+
     def may(self, scope: str) -> bool:
         """Whether the caller has the scope."""
         return scope in self.scopes or Scope.ADMIN in self.scopes
@@ -107,17 +112,27 @@ def guarded(access: Access, limits: Limits, spec: RouteSpec, scope: str, handler
 
     async def admitted(request: web.Request) -> web.StreamResponse:
         try:
-            caller = request[CALLER] = await identify(request)
+            caller = await identify(request)
         except ProblemError:
             await limits.admit(request, None, applied)  # who guesses is limited by address
             raise
         if applied:
             await limits.admit(request, caller, applied)
-        if not caller.may(scope):
-            raise ProblemError("forbidden", f"This needs the scope {scope}.", extra={"scope": scope})
+        check(caller, scope, request)
         return await handler(request)
 
     return admitted
+
+
+def check(caller: Caller, scope: str, request: web.Request) -> None:
+    """Give the request its caller, who has the scope.
+
+    Raises:
+        ProblemError: The caller has not (``forbidden``).
+    """
+    if not caller.may(scope):
+        raise ProblemError("forbidden", f"This needs the scope {scope}.", extra={"scope": scope})
+    request[CALLER] = caller
 
 
 def _unfit(kind: str, detail: str, pointer: str) -> ProblemError:

@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from streams.audit import Act
-from streams.gateway.access import CALLER
+from streams.door import ProblemError
+from streams.gateway.access import CALLER, Scope, check
 from streams.gateway.middleware import REQUEST_ID
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from aiohttp import web
+
+    from streams.audit import Audit
+    from streams.gateway.access import Access, Handler
 
 _log = structlog.get_logger(__name__)
 
@@ -30,6 +36,34 @@ def act(
         before=before,
         after=after,
     )
+
+
+def told(audit: Audit, handler: Handler) -> Handler:
+    """The handler of a route that changes something of a tenant's: it is written down when who asks has none."""
+
+    async def acting(request: web.Request) -> web.StreamResponse:
+        if request[CALLER].crosses:
+            target = f"{request.method} {request.rel_url.raw_path}"
+            await audit.record(act(request, "tenants.act", target, tenant=None))
+        return await handler(request)
+
+    return acting
+
+
+def registrar(access: Access, audit: Audit) -> Callable[[web.Request], Awaitable[None]]:
+    """Lets the administrators of all tenants, and nobody else, change what the registry at ``/registry`` holds."""
+    identify = access.at("/registry", Scope.ADMIN)
+
+    async def admit(request: web.Request) -> None:
+        caller = await identify(request)
+        check(caller, Scope.ADMIN, request)
+        if caller.tenant is not None:
+            raise ProblemError("forbidden", "Schemas are those of all tenants: this needs an admin without a tenant.")
+        if caller.crosses:
+            target = f"{request.method} {request.rel_url.raw_path}"
+            await audit.record(act(request, "schemas.change", target, tenant=None))
+
+    return admit
 
 
 class LoggedAudit:

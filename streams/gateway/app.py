@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 
-from streams.gateway.access import OpenAccess, guarded
-from streams.gateway.acts import LoggedAudit
+from streams.gateway.access import OpenAccess, Scope, guarded
+from streams.gateway.acts import LoggedAudit, told
 from streams.gateway.deadletters import DeadLetterRoutes
 from streams.gateway.documented import event_bodies, job_bodies
 from streams.gateway.door import GatewayDoor
@@ -57,6 +57,9 @@ ROUTES = web.AppKey[tuple["RouteSpec", ...]]("routes", tuple)
 
 RUNNER: dict[str, Any] = {"auto_decompress": False, "access_log": None}
 """Options of ``aiohttp.web.AppRunner``: packed bodies are refused, not unpacked; the access log is our own."""
+
+# What changes under the other scopes is written down by the routes themselves, with what was before and after.
+_ACTS_FOR_TENANTS = {Scope.EVENTS_WRITE, Scope.JOBS_WRITE}
 
 
 class ShownMetrics(Protocol):
@@ -158,6 +161,8 @@ def create_app(parts: Parts) -> web.Application:
 def _serve(app: web.Application, specs: Sequence[RouteSpec], parts: Parts, door: GatewayDoor) -> None:
     for spec in specs:
         handler = spec.build(door)
+        if spec.scope in _ACTS_FOR_TENANTS and spec.method != "GET":
+            handler = told(parts.audit, handler)
         if spec.scope is not None:
             handler = guarded(parts.access, parts.limits, spec, spec.scope, handler)
         app.router.add_route(spec.method, spec.path, handler)

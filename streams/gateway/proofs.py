@@ -5,6 +5,7 @@ Invariant: what costs nothing is checked first; a nonce is used up only by a req
 
 from __future__ import annotations
 
+import base64
 import re
 import time
 from hmac import compare_digest
@@ -29,13 +30,15 @@ if TYPE_CHECKING:
 
 SKEW = 300  # seconds between a client's clock and ours
 _NONCES_KEPT = 2 * SKEW  # a timestamp that is ahead is accepted for so long
-_BEARER = "bearer "
+_BEARER, _BASIC = "bearer ", "basic "
 _SECONDS = re.compile(r"[0-9]{1,12}")
 _log = structlog.get_logger(__name__)
 
 
 class KeyProof:
-    """``Authorization: Bearer kl_…`` or ``X-API-Key: kl_…``.
+    """``Authorization: Bearer kl_…``, ``X-API-Key: kl_…``, or the password of ``Authorization: Basic``.
+
+    Clients of schema registries know no other way than the last one.
 
     Args:
         clock: Seconds since the epoch.
@@ -50,7 +53,7 @@ class KeyProof:
 
     def presented(self, request: web.Request) -> str | None:
         """A key in either header."""
-        return request.headers.get("X-API-Key") or _bearer(request, key=True)
+        return request.headers.get("X-API-Key") or _bearer(request, key=True) or _password(request)
 
     async def caller(self, request: web.Request, credential: str) -> Caller:
         """See ``Proof.caller``."""
@@ -157,6 +160,16 @@ def _bearer(request: web.Request, *, key: bool) -> str | None:
         return None
     token = given[len(_BEARER) :].strip()
     return token if token.startswith("kl_") == key else None
+
+
+def _password(request: web.Request) -> str | None:
+    given = request.headers.get("Authorization", "")
+    if given[: len(_BASIC)].lower() != _BASIC:
+        return None
+    try:
+        return base64.b64decode(given[len(_BASIC) :], validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def _unreadable(held: Held, error: SecretError) -> RefusedError:

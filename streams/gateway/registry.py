@@ -1,7 +1,8 @@
 """The schema registry the gateway serves: Confluent's HTTP interface over a ``RegistryStore``.
 
-``registry_app(store)`` is a sub-application: ``app.add_subapp("/registry", registry_app(store))``. Within the process,
-hand the store itself to the codec. Avro only: no references, no other schema types, no modes but READWRITE.
+``registry_app(store, admit)`` is a sub-application, served under ``/registry``. Within the process, hand the store
+itself to the codec. Everybody may read; what changes the registry is done once ``admit`` has let the request pass.
+Avro only: no references, no other schema types, no modes but READWRITE.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from schemas.compatibility import LEVELS
 from streams.gateway import registry_problems as problems
 from streams.gateway.registry_http import (
     MAX_BODY_BYTES,
+    admitted,
     answer,
     body,
     flag,
@@ -26,14 +28,15 @@ from streams.gateway.registry_http import (
 from streams.gateway.registry_store import DEFAULT_LEVEL
 
 if TYPE_CHECKING:
+    from streams.gateway.registry_http import Admit
     from streams.gateway.registry_state import Version
     from streams.gateway.registry_store import RegistryStore
 
 
-def registry_app(store: RegistryStore) -> web.Application:
+def registry_app(store: RegistryStore, admit: Admit) -> web.Application:
     """The registry's routes, to be mounted under a prefix."""
-    app = web.Application(middlewares=[refusals], client_max_size=MAX_BODY_BYTES)
-    for routes in (_Subjects(store).routes(), _Schemas(store).routes(), _Levels(store).routes()):
+    app = web.Application(middlewares=[refusals, admitted(admit)], client_max_size=MAX_BODY_BYTES)
+    for routes in (_Subjects(store, admit).routes(), _Schemas(store).routes(), _Levels(store).routes()):
         app.add_routes(routes)
     return app
 
@@ -41,8 +44,9 @@ def registry_app(store: RegistryStore) -> web.Application:
 class _Subjects:
     """``/subjects``: versions of schemas under names."""
 
-    def __init__(self, store: RegistryStore) -> None:
+    def __init__(self, store: RegistryStore, admit: Admit) -> None:
         self._store = store
+        self._admit = admit
 
     def routes(self) -> list[web.RouteDef]:
         one = "/subjects/{subject}/versions/{version}"
@@ -85,8 +89,13 @@ class _Subjects:
         return answer(request, page(request, [each.version for each in found if each.deleted or not only]))
 
     async def register(self, request: web.Request) -> web.Response:
-        schema = await schema_in(request)
-        schema_id = await self._store.register(_subject(request), schema, normalize=flag(request, "normalize"))
+        schema, normalize = await schema_in(request), flag(request, "normalize")
+        try:
+            # Clients ask so for the id of what they write: where it is there already, nothing is changed.
+            schema_id = (await self._store.find(_subject(request), schema, normalize=normalize)).id
+        except problems.NotThereError:
+            await self._admit(request)
+            schema_id = await self._store.register(_subject(request), schema, normalize=normalize)
         return answer(request, {"id": schema_id})
 
     async def version(self, request: web.Request) -> web.Response:

@@ -12,12 +12,18 @@ import structlog
 from aiohttp import web
 
 from schemas.errors import RegistryUnavailableError, SchemaRefusedError
+from streams.door import ProblemError
 from streams.gateway import registry_problems as problems
+from streams.gateway.problems import KINDS
+from streams.job import TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from aiohttp.typedefs import Middleware
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+    Admit = Callable[[web.Request], Awaitable[None]]
 
 MEDIA_TYPES = (
     "application/vnd.schemaregistry.v1+json",
@@ -106,19 +112,40 @@ async def schema_in(request: web.Request) -> str:
 @web.middleware
 async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn every error into Confluent's form."""
+    headers: Mapping[str, str] = {}
     if _media_type(request) is None:
         return _refusal(request, 406, f"HTTP 406 Not Acceptable: use one of {', '.join(MEDIA_TYPES)}")
     try:
         return await handler(request)
     except problems.RegistryError as error:
-        return _refusal(request, error.code, str(error))
+        code, message = error.code, str(error)
     except SchemaRefusedError as error:  # a schema in the log that this registry itself would not have taken
-        return _refusal(request, 42201, f"Invalid schema: {error}")
+        code, message = 42201, f"Invalid schema: {error}"
+    except ProblemError as error:  # who asks is not known, or may not do it
+        code, message, headers = KINDS[error.kind].status * 100 + 1, error.detail, error.headers
+    except TransientError as error:
+        _log.warning("schema registry cannot tell who asks", error=str(error))
+        code, message = 50301, "Who asks cannot be told now; try again."
     except RegistryUnavailableError as error:
         _log.warning("schema registry unavailable", error=str(error))
         return _refusal(request, 50003, f"The registry cannot reach its storage; try again. {error}", status=503)
     except web.HTTPException as error:
-        return _refusal(request, error.status, f"HTTP {error.status} {error.reason}. {error.text or ''}".strip())
+        code, message = error.status, f"HTTP {error.status} {error.reason}. {error.text or ''}".strip()
+    refusal = _refusal(request, code, message)
+    refusal.headers.update(headers)
+    return refusal
+
+
+def admitted(admit: Admit) -> Middleware:
+    """Ask before anything is deleted or set; what registers a schema asks by itself."""
+
+    @web.middleware
+    async def asked(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.method in {"PUT", "DELETE"}:
+            await admit(request)
+        return await handler(request)
+
+    return asked
 
 
 def _refusal(request: web.Request, code: int, message: str, *, status: int | None = None) -> web.Response:

@@ -25,7 +25,7 @@ from streams.dev import jars, ports
 from streams.dev.kafka import KafkaBroker
 from streams.gateway.registry import registry_app
 from streams.topics import wanted
-from tests.unit.registry_memory import MemoryLog, opened
+from tests.unit.registry_memory import MemoryLog, anyone, opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -62,7 +62,7 @@ async def doctor(environment: dict[str, str]) -> tuple[int, dict[str, list[dict[
 @pytest.fixture
 async def registry() -> AsyncIterator[str]:
     app = web.Application()
-    app.add_subapp("/registry", registry_app(opened(MemoryLog())))
+    app.add_subapp("/registry", registry_app(opened(MemoryLog()), anyone))
     async with TestServer(app) as server:
         yield str(server.make_url("/registry"))
 

@@ -26,6 +26,7 @@ from streams.gateway.registry import registry_app
 from streams.gateway.registry_log import RegistryLog
 from streams.gateway.registry_store import RegistryStore
 from streams.topics import wanted
+from tests.unit.registry_memory import anyone
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -109,7 +110,7 @@ async def office(
     await publisher.start()
     gateway = web.Application()
     gateway.add_subapp(
-        "/registry", registry_app(RegistryStore(RegistryLog(publisher, KafkaLogReader(options), topic=topic)))
+        "/registry", registry_app(RegistryStore(RegistryLog(publisher, KafkaLogReader(options), topic=topic)), anyone)
     )
     async with TestServer(gateway) as server:
         yield Office(settings, unique("acme"), str(server.make_url("/registry")), tmp_path)

@@ -29,6 +29,7 @@ from streams.adapters.kafka.reader import KafkaLogReader
 from streams.gateway.registry import registry_app
 from streams.gateway.registry_log import RegistryLog
 from streams.gateway.registry_store import RegistryStore
+from tests.unit.registry_memory import anyone
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -78,7 +79,7 @@ async def store(open_store: Callable[[], Awaitable[RegistryStore]]) -> RegistryS
 @pytest.fixture
 async def url(store: RegistryStore) -> AsyncIterator[str]:
     app = web.Application()
-    app.add_subapp("/registry", registry_app(store))
+    app.add_subapp("/registry", registry_app(store, anyone))
     async with TestServer(app) as server:
         yield str(server.make_url("/registry"))
 

@@ -16,7 +16,7 @@ from streams.gateway.keycache import VALID
 from streams.gateway.modes import Modes, parsed
 from streams.gateway.proofs import SignatureProof
 from streams.job import TransientError
-from tests.access_doubles import Door, bearer
+from tests.access_doubles import Acts, Door, bearer
 from tests.gateway_doubles import JOB
 
 if TYPE_CHECKING:
@@ -337,3 +337,21 @@ async def test_authentications_are_counted_by_mode_and_outcome() -> None:
         r'keylane_authentications_total{mode="(\w+)",outcome="(\w+)"} 1', bench.metrics.text().decode()
     )
     assert set(counted) == {("none", "ok"), ("key", "ok"), ("key", "malformed"), ("hmac", "wrong")}
+
+
+async def test_whoever_acts_for_a_tenant_without_having_one_is_written_down_first() -> None:
+    acts = Acts()
+    door = Door("key", changes={"audit": acts})
+    admin, own = door.key("admin", tenant=None), door.key("jobs:write")
+    bench = door.bench()
+    async with bench.client() as client:
+        for key in (own, admin):
+            assert (await client.post("/api/v1/jobs", json=JOB, headers=bearer(key))).status == 202
+        assert (await client.get("/api/v1/jobs/nobody", headers=bearer(admin))).status == 404
+        (act,) = acts.told
+        assert (act.who, act.what, act.target) == (f"key:{admin.key.prefix}", "tenants.act", "POST /api/v1/jobs")
+
+        acts.away, stored = TransientError("away"), len(bench.log.messages)
+        assert (await client.post("/api/v1/jobs", json=JOB, headers=bearer(admin))).status == 503
+        assert len(bench.log.messages) == stored
+        assert (await client.post("/api/v1/jobs", json=JOB, headers=bearer(own))).status == 202

@@ -13,8 +13,10 @@ from schemas.catalogue import contracts
 from schemas.errors import RegistryUnavailableError, SchemaRefusedError, UnknownSchemaError
 from schemas.registry import RegistryClient
 from streams.cli import schemas as command
+from streams.gateway.acts import registrar
 from streams.gateway.registry import registry_app
-from tests.unit.registry_memory import MemoryLog, opened
+from tests.access_doubles import Acts, Door, bearer
+from tests.unit.registry_memory import MemoryLog, anyone, opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,7 +33,7 @@ def log() -> MemoryLog:
 @pytest.fixture
 async def server(log: MemoryLog) -> AsyncIterator[TestServer]:
     app = web.Application(client_max_size=1000)
-    app.add_subapp("/registry", registry_app(opened(log)))
+    app.add_subapp("/registry", registry_app(opened(log), anyone))
     async with TestServer(app) as server:
         yield server
 
@@ -345,3 +347,45 @@ async def test_user_and_password_of_the_url_are_sent_and_not_shown() -> None:
         await client.close()
     assert seen == [encode_basic_auth("user", "pa:ss")]
     assert "pa:ss" not in str(caught.value)
+
+
+async def test_where_callers_prove_who_they_are_only_admins_of_all_tenants_change_the_registry(log: MemoryLog) -> None:
+    door = Door("key,hmac")
+    acts = Acts()
+    bench = door.bench()
+    bench.changes["registry"] = registry_app(opened(log), registrar(bench.changes["access"], acts))
+    keys = {
+        "nobody": {},
+        "a writer": bearer(door.key("events:write")),
+        "a tenant's admin": bearer(door.key("admin")),
+    }
+    admin = door.key("admin", tenant=None)
+    changing = (
+        ("POST", "/subjects/s-value/versions", {"schema": TEXT}),
+        ("DELETE", "/subjects/s-value", None),
+        ("DELETE", "/subjects/s-value/versions/1", None),
+        ("PUT", "/config", {"compatibility": "NONE"}),
+        ("PUT", "/config/s-value", {"compatibility": "NONE"}),
+        ("DELETE", "/config/s-value", None),
+    )
+    async with bench.client() as client:
+        call = Caller(client)
+        password = {"Authorization": encode_basic_auth("any", admin.text)}
+        assert await call("POST", "/subjects/s-value/versions", {"schema": INT}, **password) == (200, {"id": 1})
+        written = list(log.records)
+        for who, headers in keys.items():
+            for method, path, body in changing:
+                status, said = await call(method, path, body, **headers)
+                assert (status, said["error_code"]) == ((401, 40101) if who == "nobody" else (403, 40301)), (who, path)
+                assert call.media_type == V1
+            assert await call("POST", "/subjects/s-value/versions", {"schema": INT}, **headers) == (200, {"id": 1})
+            assert (await call("GET", "/schemas/ids/1", **headers))[0] == 200
+        assert log.records == written
+        wrong = {"Authorization": encode_basic_auth("any", "kl_wrong")}
+        assert (await call("DELETE", "/subjects/s-value", **wrong))[0] == 401
+        assert (await call("DELETE", "/subjects/s-value", **password))[0] == 200
+    told = [(act.what, act.target, act.who) for act in acts.told]
+    assert told == [
+        ("schemas.change", "POST /registry/subjects/s-value/versions", f"key:{admin.key.prefix}"),
+        ("schemas.change", "DELETE /registry/subjects/s-value", f"key:{admin.key.prefix}"),
+    ]
