@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic.json_schema import models_json_schema
 
 from streams.gateway.problems import KINDS, MEDIA_TYPE
+from streams.signing import KEY, NONCE, SIGNATURE, TIMESTAMP
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,6 +22,20 @@ if TYPE_CHECKING:
 
 _REFERENCE = "#/components/schemas/{model}"
 _FIRST_ERROR = 400
+_SCHEMES: dict[str, Any] = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, or a JSON Web Token, as the gateway's settings have it.",
+    },
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key."},
+    "signature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": SIGNATURE,
+        "description": f"HMAC-SHA256 of the request, with {KEY}, {TIMESTAMP} and {NONCE}.",
+    },
+}
 _PROBLEM: dict[str, Any] = {
     "type": "object",
     "description": "RFC 9457 problem details.",
@@ -64,7 +79,10 @@ def document(routes: Sequence[RouteSpec], *, title: str, version: str, server: s
         "info": {"title": title, "version": version},
         "servers": [{"url": server}],
         "paths": paths,
-        "components": {"schemas": {**definitions.get("$defs", {}), "Problem": _PROBLEM}},
+        "components": {
+            "schemas": {**definitions.get("$defs", {}), "Problem": _PROBLEM},
+            "securitySchemes": _SCHEMES,
+        },
     }
 
 
@@ -84,6 +102,9 @@ def _operation(route: RouteSpec, schemas: dict[Any, Any]) -> dict[str, Any]:
         "parameters": [*_path_parameters(route), *_query_parameters(route)],
         "responses": {str(status): _response(route, status, schemas) for status in sorted(route.statuses)},
     }
+    if route.scope is not None:
+        operation["description"] = f"Needs the scope {route.scope}."
+        operation["security"] = [{scheme: []} for scheme in _SCHEMES]
     content = {media_type: {"schema": schemas[model]} for media_type, model in _bodies(route).items()}
     if content:
         operation["requestBody"] = {"required": True, "content": content}

@@ -11,6 +11,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from consumers import discover
 from schemas.catalogue import contracts
 from streams.door import RouteSpec
+from streams.gateway.app import ROUTES
 from streams.gateway.problems import KINDS
 from streams.job import Catalogue
 from streams.settings import Settings
@@ -162,3 +163,14 @@ async def test_the_docs_escape_what_they_show(hostile: str) -> None:
 def test_kinds_of_problems_are_http_errors_with_advice() -> None:
     assert all(400 <= kind.status < 600 and kind.title and kind.advice for kind in KINDS.values())
     assert json.dumps(sorted(KINDS))
+
+
+async def test_the_document_says_which_routes_need_credentials_and_what_for() -> None:
+    bench = Bench()
+    api = await document(bench)
+    scopes = {(spec.method.lower(), spec.path): spec.scope for spec in bench.app()[ROUTES]}
+    for (method, path), scope in scopes.items():
+        operation = api["paths"][path][method]
+        assert ("security" in operation) == (scope is not None)
+        assert scope is None or operation["description"] == f"Needs the scope {scope}."
+    assert set(api["components"]["securitySchemes"]) == {"bearer", "apiKey", "signature"}
