@@ -59,7 +59,8 @@ def create(
     if as_json:
         typer.echo(json.dumps(made, indent=2))
         return
-    typer.echo(f"key:            {issued.text}\nsigning secret: {issued.signing_secret}")
+    typer.echo(f"prefix:         {issued.key.prefix}\nkey:            {issued.text}")
+    typer.echo(f"signing secret: {issued.signing_secret}")
     typer.echo("they are shown this once: keep them where your secrets are", err=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from redis import Redis
 
+from streams.adapters.vault import new_master
 from streams.dev import ports
 from tests.docs.pages import DOCS, PAGES, ROOT, blocks, spans
 
@@ -28,6 +30,13 @@ if TYPE_CHECKING:
     from streams.settings import Settings
 
 KEYLANE = [sys.executable, "-c", "from streams.cli import main; main()"]
+SHOWN = {
+    "KEY_PREFIX": r"prefix: +(\w+)",
+    "API_KEY": r"key: +(kl_\w+)",
+    "SIGNING_SECRET": r"signing secret: +(kls_\w+)",
+    "TOKEN": r"^(eyJ[\w.-]+)\s*$",
+}
+"""What the examples refer to by name, and where it is shown."""
 RUNNING = {page for page in PAGES if any(block.kind == "run" for block in blocks(page))}
 
 
@@ -48,6 +57,10 @@ class Deployment:
             "KEYLANE_DATABASE_URL": settings.database_url.get_secret_value(),
             "KEYLANE_DATA_DIR": str(folder / "data"),
             "KEYLANE_GATEWAY_PORT": str(port),
+            # Pages whose examples have no credentials play beside the one that is about them.
+            "KEYLANE_GATEWAY_AUTH": "none,key,hmac,jwt",
+            "KEYLANE_SECRET_KEYS": new_master("docs"),
+            "KEYLANE_JWT_ISSUERS": next(block.text for block in blocks(DOCS / "access.md") if block.language == "json"),
             "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
             "COLUMNS": "200",
             # A dozen commands one after the other: compile the libraries once, wherever their own caches are.
@@ -106,6 +119,8 @@ class Deployment:
             assert child.wait(30) == 0
 
     def _typed(self, command: str, expected: int) -> str:
+        for name in SHOWN:
+            command = command.replace(f"${name}", self._environment.get(name, ""))
         program, *words = shlex.split(
             command.replace("127.0.0.1:9092", self._kafka).replace("127.0.0.1:8080", self.gateway)
         )
@@ -113,13 +128,17 @@ class Deployment:
             return self._curl(words, expected)
         if program == "redis-cli":
             return str(self.redis.execute_command(*words))
-        programs = {"keylane": KEYLANE, "python": [sys.executable]}
-        return self.run(*programs[program], *words, expected=expected)
+        programs = {"keylane": KEYLANE, "python": [sys.executable], "node": ["node"]}
+        said = self.run(*programs[program], *words, expected=expected)
+        # What was shown stands in the reader's environment from now on.
+        found = {name: re.search(pattern, said) for name, pattern in SHOWN.items()}
+        self._environment |= {name: shown[1] for name, shown in found.items() if shown}
+        return said
 
     def _curl(self, words: list[str], expected: int) -> str:
         (url,) = (word for word in words if word.startswith("http"))
         given = dict(pairwise(words))
-        headers = dict([given["-H"].split(": ")]) if "-H" in given else {}
+        headers = dict(word.split(": ", 1) for flag, word in pairwise(words) if flag == "-H")
         request = urllib.request.Request(url, given["-d"].encode() if "-d" in given else None, headers)  # noqa: S310 - ours
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - ours
@@ -154,7 +173,7 @@ def deployment(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_the_example_job_is_sound_has_its_topics_and_pays_once(deployment: Deployment) -> None:
     said = deployment.play(DOCS / "jobs.md")
     assert "7 contracts are sound" in said
-    assert "all 33 topics stand as declared" in deployment.play(DOCS / "operations.md")
+    assert "all 34 topics stand as declared" in deployment.play(DOCS / "operations.md")
     # The twin of the first job was published before the second one, whose account it shares.
     paid = ["payments/acme/pay-7", "payments/acme/pay-8"]
     until(lambda: deployment.redis.lrange("bank", 0, -1)[-1:] == paid[-1:])
@@ -183,7 +202,7 @@ def test_where_keys_and_groups_stand_is_seen_and_the_set_up_is_sound(deployment:
     said = deployment.play(DOCS / "seeing.md")
     assert "held: offset 0 in front; 2 behind it" in said
     assert "no worker was asked" in said
-    assert "all 33 stand as declared, families alike" in said
+    assert "all 34 stand as declared, families alike" in said
 
 
 def test_a_held_key_is_looked_at_and_replayed(deployment: Deployment) -> None:
@@ -209,6 +228,15 @@ def test_the_gateway_answers_as_shown_and_serves_what_is_listed(deployment: Depl
     assert served - listed == set()
 
 
+def test_callers_prove_who_they_are_as_shown(deployment: Deployment) -> None:
+    said = deployment.play(DOCS / "access.md")
+    assert len(re.findall(r"^202 /api/v1/jobs/[0-9a-f-]{36}$", said, re.MULTILINE)) == 2, "in Python and in JavaScript"
+    assert '"tenant":"acme"' in said.replace('": "', '":"')
+    assert re.search(r"is revoked since 20", said)
+    assert re.search(r"keys\.revoke .* cli", said)
+    assert re.search(r"all \d+ records are whole", said)
+
+
 def test_a_sign_in_is_notified_as_shown(deployment: Deployment) -> None:
     said = deployment.play(DOCS / "signin.md")
     assert "Firefox 145" in said
@@ -222,6 +250,16 @@ def test_nothing_of_the_embedded_stack_runs_beside(deployment: Deployment) -> No
 
 
 def test_every_page_with_examples_is_played_here() -> None:
-    names = ("jobs", "operations", "publishing", "dead-letters", "gateway", "signin", "embedded-stack", "seeing")
+    names = (
+        "jobs",
+        "operations",
+        "publishing",
+        "dead-letters",
+        "gateway",
+        "signin",
+        "embedded-stack",
+        "seeing",
+        "access",
+    )
     # The contributor's guide only speaks of the marker.
     assert {DOCS / f"{name}.md" for name in names} == RUNNING

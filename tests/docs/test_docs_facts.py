@@ -58,7 +58,7 @@ def test_blocks_are_sound(page: Path) -> None:
     found = blocks(page)
     assert sum(bool(block.kind) for block in found) == markers(page), "a marker stands right above its block"
     for block in found:
-        assert block.language in {"sh", "text", "python", "json", "yaml"}, block
+        assert block.language in {"sh", "text", "python", "javascript", "json", "yaml"}, block
         if block.language == "python":
             ast.parse(block.text)
         elif block.language == "json":
