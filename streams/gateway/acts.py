@@ -10,6 +10,7 @@ from streams.audit import Act
 from streams.door import ProblemError
 from streams.gateway.access import CALLER, Scope, check
 from streams.gateway.middleware import REQUEST_ID
+from streams.gateway.peers import PEERS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -31,7 +32,7 @@ def act(
         what=what,
         target=target,
         tenant=tenant,
-        source=request.remote or "",
+        source=request.config_dict[PEERS].address(request),
         request_id=request[REQUEST_ID],
         before=before,
         after=after,

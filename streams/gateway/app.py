@@ -27,7 +27,7 @@ from streams.gateway.lookup import Lookup
 from streams.gateway.middleware import Around
 from streams.gateway.openapi import document
 from streams.gateway.pages import Pages
-from streams.gateway.peers import Origins, Peers
+from streams.gateway.peers import PEERS, Origins, Peers
 from streams.gateway.problems import Problems
 from streams.gateway.submission import Submission
 from streams.rates import LocalRates
@@ -147,7 +147,7 @@ def create_app(parts: Parts) -> web.Application:
         *parts.catalogue.routes,
         *app[HEALTH].specs(),
     )
-    app[ROUTES] = specs
+    app[ROUTES], app[PEERS] = specs, parts.peers
     _serve(app, specs, parts, GatewayDoor(submission, lookup, parts.redis, parts.catalogue.options))
     _serve_pages(app, specs, parts)
 

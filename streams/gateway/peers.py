@@ -56,6 +56,10 @@ class Peers:
         return any(known in proxy for proxy in self._proxies)
 
 
+PEERS = web.AppKey("peers", Peers)
+"""The application's ``Peers``, for whoever has to know where a request comes from."""
+
+
 def _is_address(text: str) -> bool:
     try:
         ipaddress.ip_address(text)
