@@ -103,7 +103,7 @@ class SqlAudit:
                     return 0  # another process is doing it
                 entries = [Entry(*row) for row in await connection.execute(_UNPUBLISHED)]
                 for entry in entries:
-                    await publisher.publish(_message(entry))
+                    await publisher.publish(message(entry))
                     told = update(AUDIT).where(AUDIT.c.sequence == entry.sequence).values(published=True)
                     await connection.execute(told)
         return len(entries)
@@ -121,6 +121,7 @@ def published_entry(record: Record) -> Entry:
     return Entry(int(record.key), record.value.decode(), bytes.fromhex(headers[MAC_HEADER].decode()))
 
 
-def _message(entry: Entry) -> Message:
+def message(entry: Entry) -> Message:
+    """The entry as a record of the topic."""
     headers = [("content-type", b"application/json"), (MAC_HEADER, entry.mac.hex().encode())]
     return Message(TOPIC, str(entry.sequence).encode(), entry.record.encode(), headers, partition=0)

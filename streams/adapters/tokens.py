@@ -10,6 +10,7 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import jwt
@@ -182,16 +183,20 @@ async def fetched(url: str, *, longest: int = 1_048_576, timeout: float = 3.0) -
     Raises:
         OSError, TimeoutError, ValueError: It cannot be had.
     """
+    text = bytearray()
     try:
         async with (
             ClientSession(timeout=ClientTimeout(total=timeout)) as session,
-            session.get(url, allow_redirects=False, raise_for_status=True) as response,
+            session.get(url, allow_redirects=False) as response,
         ):
-            text = await response.content.read(longest + 1)
+            if response.status != HTTPStatus.OK:
+                raise ValueError(f"status {response.status}")
+            async for part in response.content.iter_any():
+                text += part
+                if len(text) > longest:
+                    raise ValueError(f"more than {longest} bytes")
     except ClientError as error:
         raise OSError(str(error) or type(error).__name__) from error
-    if len(text) > longest:
-        raise ValueError(f"more than {longest} bytes")
     return text.decode()
 
 
