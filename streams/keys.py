@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from streams.audit import Act
 
 TEXT = re.compile(r"kl_([0-9a-f]{12})_([0-9a-f]{48})")
+TENANT = re.compile(r"[^/\x00-\x20\x7f]{1,128}")
 PREFIX = re.compile(r"[0-9a-f]{12}")
 ADMIN = "admin"
 _HASH = "api-key"
@@ -111,7 +112,7 @@ class Order:
     """What somebody wants a key for.
 
     Raises:
-        ValueError: It has no scope, or no tenant though it is not for an admin.
+        ValueError: It has no scope, no tenant though it is not for an admin, or one that cannot be.
     """
 
     name: str
@@ -124,6 +125,8 @@ class Order:
             raise ValueError("a key needs a scope")
         if self.tenant is None and ADMIN not in self.scopes:
             raise ValueError("a key without the scope admin needs a tenant")
+        if self.tenant is not None and not TENANT.fullmatch(self.tenant):
+            raise ValueError("a tenant has up to 128 characters, no slash and no space")
 
 
 class Issued(NamedTuple):

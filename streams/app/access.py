@@ -17,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, Vali
 from yarl import URL
 
 from streams.adapters.audit import SqlAudit
+from streams.adapters.jwks import Algorithm, KeySet, OneKey, fetched
 from streams.adapters.keys import SqlKeys
 from streams.adapters.nonces import RedisNonces
-from streams.adapters.tokens import Algorithm, Issuer, JwtTokens, KeySet, OneKey, fetched
+from streams.adapters.tokens import Issuer, JwtTokens
 from streams.adapters.vault import Vault, masters
 from streams.gateway.access import OpenAccess
 from streams.gateway.acts import LoggedAudit

@@ -70,7 +70,7 @@ class Authentication:
                 if credential is not None:
                     return await self._proved(request, schemes, mode, proof, credential)
             if any(name in request.headers for name in _CREDENTIALS):
-                raise self._refused(schemes, "other", RefusedError("not accepted here"))
+                raise self._refused(schemes, "other", RefusedError("other-kind"))
             if anonymous is None:
                 raise self._refused(schemes, "none", RefusedError("missing", "Send credentials."))
             self._metrics.inc("keylane_authentications_total", mode="none", outcome="ok")

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from streams.adapters.tokens import fetched
+from streams.adapters.jwks import fetched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from streams.adapters.tokens import Issuer, JwtTokens, KeySet, OneKey
+from streams.adapters.jwks import KeySet, OneKey
+from streams.adapters.tokens import Issuer, JwtTokens
 from streams.credentials import Claims, RefusedError
 from streams.job import TransientError
 from tests.access_doubles import Door
@@ -123,6 +124,8 @@ CONFUSED = {
     "no subject": jwt.encode(claims(sub=None), RSA, "RS256"),
     "no tenant": jwt.encode(claims(tenant=None), RSA, "RS256"),
     "an empty tenant": jwt.encode(claims(tenant=""), RSA, "RS256"),
+    "a tenant with a slash": jwt.encode(claims(tenant="steppe/u-1"), RSA, "RS256"),
+    "an endless subject": jwt.encode(claims(sub="u" * 201), RSA, "RS256"),
     "a tenant that is a list": jwt.encode(claims(tenant=["steppe"]), RSA, "RS256"),
     "scopes that are no scopes": jwt.encode(claims(scope={"admin": True}), RSA, "RS256"),
     "a changed payload": ".".join(

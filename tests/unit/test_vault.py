@@ -84,3 +84,9 @@ def test_a_key_without_a_tenant_is_for_admins_alone() -> None:
     with pytest.raises(ValueError, match="needs a tenant"):
         Order(name="ours", scopes=frozenset({"jobs:write"}), tenant=None)
     assert Order(name="ours", scopes=frozenset({"admin"}), tenant=None).tenant is None
+
+
+@pytest.mark.parametrize("tenant", ["", "a/b", "a b", "a\n", "a" * 129])
+def test_a_tenant_that_can_own_no_record_gets_no_key(tenant: str) -> None:
+    with pytest.raises(ValueError, match="a tenant has up to 128 characters"):
+        Order(name="ours", scopes=frozenset({"jobs:write"}), tenant=tenant)
