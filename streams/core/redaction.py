@@ -20,6 +20,7 @@ _MASKS = (
     (re.compile(r"(?i)\b(authorization[\"']?\s{0,3}[=:]\s{0,3}[\"']?)(?:\w{1,20}\s+)?[^\s,;\"']+"), r"\1***"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), r"\1 ***"),
     (re.compile(r"(?i)(://[^\s:/@]{0,100}:)[^\s/@]{1,200}@"), r"\1***@"),
+    (re.compile(r"\b(kl_[0-9a-f]{12})_\w+|\bkls_\w+"), r"\1***"),  # an API key of ours, a signing secret
     (re.compile(r"\beyJ[\w-]{5,}\.[\w-]{5,}(?:\.[\w-]*)?"), "***"),  # a JSON Web Token
     (re.compile(r"\b(?:sk|rk|pk)_(?:live|test)_\w{8,}|\bwhsec_[\w+/=]{8,}|\bAKIA[0-9A-Z]{16}\b|\bre_\w{16,}"), "***"),
     (re.compile(r"\b([\w.+-])[\w.+-]{0,63}@([\w-]{1,63}(?:\.[\w-]{1,63}){1,8})"), r"\1***@\2"),

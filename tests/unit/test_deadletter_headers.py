@@ -110,6 +110,8 @@ def test_the_end_of_a_long_stack_is_kept() -> None:
         ("postgresql://user:hunter2@db/x", "hunter2"),
         ("token eyJhbGciOi.eyJzdWIiOi.c2ln", "eyJzdWIiOi"),
         ("sk_live_abcdefgh12345", "abcdefgh"),
+        (f"DELETE /api/v1/keys/kl_0123456789ab_{'c0ffee' * 8}", "c0ffee"),
+        (f"signed with kls_{'c0ffee' * 10}", "c0ffee"),
         ("mail to boldbaatar@example.mn refused", "boldbaatar"),
     ],
 )
