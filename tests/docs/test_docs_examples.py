@@ -59,6 +59,7 @@ class Deployment:
             "KEYLANE_GATEWAY_PORT": str(port),
             # Pages whose examples have no credentials play beside the one that is about them.
             "KEYLANE_GATEWAY_AUTH": "none,key,hmac,jwt",
+            "KEYLANE_GATEWAY_AUTH_ROUTES": '{"/registry": "none"}',
             "KEYLANE_SECRET_KEYS": new_master("docs"),
             "KEYLANE_JWT_ISSUERS": next(block.text for block in blocks(DOCS / "access.md") if block.language == "json"),
             "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",

@@ -14,9 +14,10 @@ from schemas.notification_signin.model import Signin
 from streams.adapters.redis import connect
 from streams.dev import ports
 from streams.door import Accepted, ProblemError
-from streams.gateway.access import OpenAccess, guarded
+from streams.gateway.access import ANYBODY, CALLER, Caller
 from streams.gateway.door import GatewayDoor
 from streams.gateway.middleware import Around
+from streams.gateway.peers import Origins, Peers
 from streams.gateway.problems import Problems
 from streams.history import row
 from streams.job import TransientError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from streams.gateway.access import Access
+    from streams.gateway.access import Handler
     from streams.history import JobRow
 
 PATH = "/api/jobs/signin-notification"
@@ -76,17 +77,23 @@ class NoMetrics:
     def set(self, *_: Any, **__: Any) -> None: ...
 
 
+def asked_by(caller: Caller, handler: Handler) -> Handler:
+    async def asked(request: web.Request) -> web.StreamResponse:
+        request[CALLER] = caller
+        return await handler(request)
+
+    return asked
+
+
 @asynccontextmanager
 async def served(
-    broker: Broker, redis: Redis, access: Access | None = None
+    broker: Broker, redis: Redis, caller: Caller = ANYBODY
 ) -> AsyncIterator[TestClient[web.Request, web.Application]]:
     door = GatewayDoor(cast("Any", broker), cast("Any", broker), redis, OPTIONS)
-    around = Around(Problems("http://gateway"), NoMetrics(), secure=False)
+    around = Around(Problems("http://gateway"), NoMetrics(), Peers(()), Origins(()), secure=False)
     app = web.Application(middlewares=[around.middleware])
     for route in ROUTES:
-        assert route.scope is not None
-        handler = guarded((access or OpenAccess()).at(route.path, route.scope), route.scope, route.build(door))
-        app.router.add_route(route.method, route.path, handler)
+        app.router.add_route(route.method, route.path, asked_by(caller, route.build(door)))
     async with TestClient(TestServer(app)) as client:
         yield client
 
@@ -257,3 +264,17 @@ async def test_an_unknown_job_is_a_404(client: Any) -> None:
     answer = await client.get("/api/jobs/nobody-knows")
     assert answer.status == 404
     assert answer.content_type == "application/problem+json"
+
+
+async def test_tenants_are_told_apart_by_who_asks_and_an_id_is_each_tenants_own(
+    broker: Broker, redis: Redis, body: dict[str, Any], unique: Callable[[str], str]
+) -> None:
+    job = {**body, "jobId": unique("job")}
+    for tenant in ("steppe", "forest"):
+        caller = Caller("key:1", tenant, frozenset({"jobs:write", "jobs:read"}))
+        async with served(broker, redis, caller) as client:
+            assert (await client.post(PATH, json=job)).status == 202
+            assert broker.jobs[job["jobId"]][1] == tenant
+            assert (await client.post(PATH, json=job)).status == 409
+            assert (await client.post(PATH, json={**job, "tenant": "desert"})).status == 403
+            assert (await client.get(f"/api/jobs/{job['jobId']}")).status == 404, "it is the tenant default's"
