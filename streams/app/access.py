@@ -29,8 +29,6 @@ from streams.gateway.keycache import KeyCache
 from streams.gateway.keys import Keyring
 from streams.gateway.modes import Mode, Modes, parsed
 from streams.gateway.proofs import KeyProof, SignatureProof, TokenProof
-from streams.job import TransientError
-from streams.ports import RecordRefusedError
 from streams.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -209,8 +207,8 @@ async def _relay(audit: SqlAudit, publisher: Publisher) -> None:
         try:
             await audit.publish(publisher)
             told = ""
-        except (TransientError, RecordRefusedError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the records wait in the database for the next look
             if str(error) != told:
                 told = str(error)
-                _log.warning("audit records not published yet", reason=told)
+                _log.warning("audit records not published yet", reason=f"{type(error).__name__}: {told}")
         await asyncio.sleep(_RELAY)

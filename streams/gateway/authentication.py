@@ -14,6 +14,7 @@ from streams.credentials import RefusedError
 from streams.door import ProblemError
 from streams.gateway.access import Caller, Scope, anybody
 from streams.gateway.modes import Mode
+from streams.job import TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,6 +86,9 @@ class Authentication:
             caller = await proof.caller(request, credential)
         except RefusedError as error:
             raise self._refused(schemes, mode, error) from None
+        except TransientError:
+            self._metrics.inc("keylane_authentications_total", mode=mode, outcome="unavailable")
+            raise
         self._metrics.inc("keylane_authentications_total", mode=mode, outcome="ok")
         return caller
 

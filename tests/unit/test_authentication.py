@@ -333,10 +333,18 @@ async def test_authentications_are_counted_by_mode_and_outcome() -> None:
     async with bench.client() as client:
         for headers in ({}, bearer(key), {"X-API-Key": "kl_x"}, door.signed(key, *POST, b"other")):
             await client.post("/api/v1/jobs", data=BODY, headers=JSON | headers)
+        door.nonces.away = TransientError("away")
+        await client.post("/api/v1/jobs", data=BODY, headers=JSON | door.signed(key, *POST, BODY))
     counted = re.findall(
         r'keylane_authentications_total{mode="(\w+)",outcome="(\w+)"} 1', bench.metrics.text().decode()
     )
-    assert set(counted) == {("none", "ok"), ("key", "ok"), ("key", "malformed"), ("hmac", "wrong")}
+    assert set(counted) == {
+        ("none", "ok"),
+        ("key", "ok"),
+        ("key", "malformed"),
+        ("hmac", "wrong"),
+        ("hmac", "unavailable"),
+    }
 
 
 async def test_whoever_acts_for_a_tenant_without_having_one_is_written_down_first() -> None:
