@@ -47,7 +47,7 @@ class JwtTokens:
 
     async def verify(self, token: str) -> Claims:
         """See ``Tokens.verify``."""
-        if len(token) > _LONGEST_TOKEN:
+        if len(token) > _LONGEST_TOKEN or not token.isascii():
             raise RefusedError("malformed")
         try:
             issuer = self._issuers.get(_claimed_issuer(token))

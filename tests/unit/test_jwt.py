@@ -138,6 +138,7 @@ CONFUSED = {
     "nested without end": f"{'W1tb' * 1500}.{segment(claims())}.x",
     "a payload nested without end": f"{segment({'alg': 'RS256'})}.{'W1tb' * 1500}.x",
     "too long": jwt.encode(claims(more="x" * 9_000), RSA, "RS256"),
+    "bytes that are no text": "\udcff.\udcff.\udcff",
     "nothing": "",
     "dots": "..",
 }
