@@ -88,7 +88,7 @@ class MemoryNonces:
 
 
 @dataclass
-class Door:
+class Gate:
     """A gateway with these modes on stand-ins: ``bench`` serves it, ``key`` makes keys for it."""
 
     modes: str = "key"

@@ -175,6 +175,7 @@ async def copied(
     engine: AsyncEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch, unique: Callable[[str], str]
 ) -> AsyncIterator[Trail]:
     topic = unique("audit")
+    monkeypatch.setattr(adapter, "_PAGE", 2)  # every trail has more than one page
     for module in ("streams.adapters.audit", "streams.app.audit"):
         monkeypatch.setattr(f"{module}.TOPIC", topic)
     admin = TopicAdmin(client_options(settings))

@@ -16,7 +16,7 @@ from streams.gateway.keycache import VALID
 from streams.gateway.modes import Modes, parsed
 from streams.gateway.proofs import SignatureProof
 from streams.job import TransientError
-from tests.access_doubles import Acts, Door, bearer
+from tests.access_doubles import Acts, Gate, bearer
 from tests.gateway_doubles import JOB
 
 if TYPE_CHECKING:
@@ -27,19 +27,19 @@ POST = ("POST", "/api/v1/jobs")
 JSON = {"Content-Type": "application/json"}
 
 
-async def posted(door: Door, headers: dict[str, str], data: bytes = BODY) -> tuple[int, dict[str, Any], ClientResponse]:
-    async with door.bench().client() as client:
+async def posted(gate: Gate, headers: dict[str, str], data: bytes = BODY) -> tuple[int, dict[str, Any], ClientResponse]:
+    async with gate.bench().client() as client:
         response = await client.post("/api/v1/jobs", data=data, headers=JSON | headers)
         return response.status, await response.json(), response
 
 
-async def status(door: Door, headers: dict[str, str]) -> int:
-    return (await posted(door, headers))[0]
+async def status(gate: Gate, headers: dict[str, str]) -> int:
+    return (await posted(gate, headers))[0]
 
 
-async def refusal(door: Door, headers: dict[str, str]) -> str:
+async def refusal(gate: Gate, headers: dict[str, str]) -> str:
     """What a client is told."""
-    found, problem, response = await posted(door, headers)
+    found, problem, response = await posted(gate, headers)
     assert found == 401
     assert response.headers["WWW-Authenticate"]
     return str(problem["detail"])
@@ -47,14 +47,14 @@ async def refusal(door: Door, headers: dict[str, str]) -> str:
 
 @pytest.mark.parametrize("header", ["Authorization", "X-API-Key"])
 async def test_a_key_is_taken_from_either_header(header: str) -> None:
-    door = Door()
-    text = door.key("jobs:write").text
-    assert await status(door, {header: f"Bearer {text}" if header == "Authorization" else text}) == 202
+    gate = Gate()
+    text = gate.key("jobs:write").text
+    assert await status(gate, {header: f"Bearer {text}" if header == "Authorization" else text}) == 202
 
 
 async def test_a_key_without_the_scope_is_a_403_that_names_it() -> None:
-    door = Door()
-    found, problem, _ = await posted(door, bearer(door.key("jobs:read", "events:write")))
+    gate = Gate()
+    found, problem, _ = await posted(gate, bearer(gate.key("jobs:read", "events:write")))
     assert (found, problem["scope"]) == (403, "jobs:write")
 
 
@@ -64,16 +64,16 @@ async def test_no_credentials_are_a_401_that_names_what_would_do() -> None:
         ("hmac", 'Keylane-HMAC-SHA256 realm="keylane"'),
         ("key,hmac", 'Keylane-HMAC-SHA256 realm="keylane", Bearer realm="keylane"'),
     ):
-        found, problem, response = await posted(Door(modes), {})
+        found, problem, response = await posted(Gate(modes), {})
         assert (found, problem["detail"]) == (401, "Send credentials.")
         assert response.headers["WWW-Authenticate"] == schemes
 
 
 async def test_whatever_is_wrong_with_a_key_the_answer_is_the_same() -> None:
-    door = Door()
-    of_another_master_key = Door(store=door.store).key("jobs:write")
-    good, revoked = door.key("jobs:write"), door.key("jobs:write")
-    door.store.keys[revoked.key.prefix] = revoked.key.revoked(1)
+    gate = Gate()
+    of_another_master_key = Gate(store=gate.store).key("jobs:write")
+    good, revoked = gate.key("jobs:write"), gate.key("jobs:write")
+    gate.store.keys[revoked.key.prefix] = revoked.key.revoked(1)
     for text in (
         "kl_short",
         f"kl_{'0' * 12}_{good.text.rpartition('_')[2]}",
@@ -82,101 +82,101 @@ async def test_whatever_is_wrong_with_a_key_the_answer_is_the_same() -> None:
         revoked.text,
         of_another_master_key.text,
     ):
-        assert await refusal(door, {"X-API-Key": text}) == "The credentials are not valid."
+        assert await refusal(gate, {"X-API-Key": text}) == "The credentials are not valid."
 
 
 async def test_a_key_is_valid_until_it_expires_or_is_revoked() -> None:
-    door = Door()
-    issued = door.key("jobs:write", expires_at=int(door.now * 1000) + 1_000)
-    assert await status(door, bearer(issued)) == 202
-    door.now += 1
-    assert await status(door, bearer(issued)) == 401
+    gate = Gate()
+    issued = gate.key("jobs:write", expires_at=int(gate.now * 1000) + 1_000)
+    assert await status(gate, bearer(issued)) == 202
+    gate.now += 1
+    assert await status(gate, bearer(issued)) == 401
 
-    lasting = door.key("jobs:write")
-    assert await status(door, bearer(lasting)) == 202
-    door.store.keys[lasting.key.prefix] = lasting.key.revoked(1)
-    door.monotonic += VALID
-    assert await status(door, bearer(lasting)) == 401
+    lasting = gate.key("jobs:write")
+    assert await status(gate, bearer(lasting)) == 202
+    gate.store.keys[lasting.key.prefix] = lasting.key.revoked(1)
+    gate.monotonic += VALID
+    assert await status(gate, bearer(lasting)) == 401
 
 
 async def test_a_hot_key_costs_no_statement_and_is_read_again_beside_the_requests() -> None:
-    door = Door()
-    issued = door.key("jobs:write")
+    gate = Gate()
+    issued = gate.key("jobs:write")
     for _ in range(3):
-        assert await status(door, bearer(issued)) == 202
-    assert len(door.store.asked) == 1
-    door.monotonic += keycache.FRESH
-    assert await status(door, bearer(issued)) == 202
-    await door.cache.find(issued.key.prefix)
-    assert len(door.store.asked) == 2
+        assert await status(gate, bearer(issued)) == 202
+    assert len(gate.store.asked) == 1
+    gate.monotonic += keycache.FRESH
+    assert await status(gate, bearer(issued)) == 202
+    await gate.cache.find(issued.key.prefix)
+    assert len(gate.store.asked) == 2
 
 
 async def test_while_the_database_is_away_known_keys_count_for_a_while_and_then_nobody_comes_in() -> None:
-    door = Door()
-    issued = door.key("jobs:write")
-    assert await status(door, bearer(issued)) == 202
-    door.store.away = TransientError("away")
-    door.monotonic += VALID - 0.1
-    assert await status(door, bearer(issued)) == 202
-    door.monotonic += 0.1
-    assert await status(door, bearer(issued)) == 503
-    assert await status(door, bearer(door.key("jobs:write"))) == 503
-    door.store.away = None
-    assert await status(door, bearer(issued)) == 202
+    gate = Gate()
+    issued = gate.key("jobs:write")
+    assert await status(gate, bearer(issued)) == 202
+    gate.store.away = TransientError("away")
+    gate.monotonic += VALID - 0.1
+    assert await status(gate, bearer(issued)) == 202
+    gate.monotonic += 0.1
+    assert await status(gate, bearer(issued)) == 503
+    assert await status(gate, bearer(gate.key("jobs:write"))) == 503
+    gate.store.away = None
+    assert await status(gate, bearer(issued)) == 202
 
 
 async def test_prefixes_that_are_nobodys_cost_one_statement_and_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    door = Door()
+    gate = Gate()
     monkeypatch.setattr(keycache, "_MOST", 10)
     for number in range(25):
-        assert await door.cache.find(f"{number:012x}") is None
-        assert await door.cache.find(f"{number:012x}") is None
-    assert len(door.store.asked) == 25
-    assert len(door.cache._unknown) == 10
+        assert await gate.cache.find(f"{number:012x}") is None
+        assert await gate.cache.find(f"{number:012x}") is None
+    assert len(gate.store.asked) == 25
+    assert len(gate.cache._unknown) == 10
 
 
 async def test_a_signed_request_is_taken_once() -> None:
-    door = Door("hmac")
-    key = door.key("jobs:write")
-    headers = door.signed(key, *POST, BODY)
-    assert await status(door, headers) == 202
-    assert await refusal(door, headers) == "The nonce was used before; sign the request anew."
-    assert set(door.nonces.taken.values()) == {600}, "for as long as the timestamp may be accepted"
+    gate = Gate("hmac")
+    key = gate.key("jobs:write")
+    headers = gate.signed(key, *POST, BODY)
+    assert await status(gate, headers) == 202
+    assert await refusal(gate, headers) == "The nonce was used before; sign the request anew."
+    assert set(gate.nonces.taken.values()) == {600}, "for as long as the timestamp may be accepted"
 
 
 async def test_whoever_has_no_signature_uses_up_no_nonce() -> None:
-    door = Door("hmac")
-    key = door.key("jobs:write")
-    headers = door.signed(key, *POST, BODY)
-    assert await refusal(door, headers | {signing.SIGNATURE: "v1=" + "0" * 64}) == "The credentials are not valid."
-    assert await refusal(door, headers | {signing.SIGNATURE: "v1=\u00e9"}) == "The credentials are not valid."
-    assert door.nonces.taken == {}
-    assert await status(door, headers) == 202
+    gate = Gate("hmac")
+    key = gate.key("jobs:write")
+    headers = gate.signed(key, *POST, BODY)
+    assert await refusal(gate, headers | {signing.SIGNATURE: "v1=" + "0" * 64}) == "The credentials are not valid."
+    assert await refusal(gate, headers | {signing.SIGNATURE: "v1=\u00e9"}) == "The credentials are not valid."
+    assert gate.nonces.taken == {}
+    assert await status(gate, headers) == 202
 
 
 @pytest.mark.parametrize(("off", "accepted"), [(-301, False), (-299, True), (299, True), (301, False)])
 async def test_clocks_may_be_five_minutes_apart(off: int, accepted: bool) -> None:
-    door = Door("hmac")
-    headers = door.signed(door.key("jobs:write"), *POST, BODY, timestamp=int(door.now) + off)
+    gate = Gate("hmac")
+    headers = gate.signed(gate.key("jobs:write"), *POST, BODY, timestamp=int(gate.now) + off)
     if accepted:
-        assert await status(door, headers) == 202
+        assert await status(gate, headers) == 202
     else:
-        assert "check the clock" in await refusal(door, headers)
+        assert "check the clock" in await refusal(gate, headers)
 
 
 async def test_without_redis_no_signature_is_accepted() -> None:
-    door = Door("hmac")
-    door.nonces.away = TransientError("away")
-    assert await status(door, door.signed(door.key("jobs:write"), *POST, BODY)) == 503
+    gate = Gate("hmac")
+    gate.nonces.away = TransientError("away")
+    assert await status(gate, gate.signed(gate.key("jobs:write"), *POST, BODY)) == 503
 
 
 async def test_the_order_of_the_query_is_the_senders_own_but_its_parts_are_signed() -> None:
-    door = Door("hmac")
-    key = door.key("admin", tenant=None)
-    async with door.bench().client() as client:
+    gate = Gate("hmac")
+    key = gate.key("admin", tenant=None)
+    async with gate.bench().client() as client:
 
         async def got(signed: str, sent: str) -> int:
-            headers = door.signed(key, "GET", f"/api/v1/keys?{signed}")
+            headers = gate.signed(key, "GET", f"/api/v1/keys?{signed}")
             return (await client.get(f"/api/v1/keys?{sent}", headers=headers)).status
 
         assert await got("tenant=a", "tenant=a") == 200
@@ -186,22 +186,22 @@ async def test_the_order_of_the_query_is_the_senders_own_but_its_parts_are_signe
 
 
 async def test_the_key_itself_does_not_sign_and_a_signing_secret_is_no_key() -> None:
-    door = Door("hmac,key")
-    key = door.key("jobs:write")
+    gate = Gate("hmac,key")
+    key = gate.key("jobs:write")
     swapped = key._replace(text=key.signing_secret, signing_secret=key.text)
-    assert await status(door, door.signed(swapped, *POST, BODY)) == 401
-    assert await status(door, bearer(swapped)) == 401
+    assert await status(gate, gate.signed(swapped, *POST, BODY)) == 401
+    assert await status(gate, bearer(swapped)) == 401
 
 
 async def test_credentials_of_a_kind_the_route_does_not_take_are_not_taken_for_none() -> None:
-    door = Door("none,hmac")
-    assert await status(door, {}) == 202
-    assert await status(door, bearer(door.key("jobs:write"))) == 401
+    gate = Gate("none,hmac")
+    assert await status(gate, {}) == 202
+    assert await status(gate, bearer(gate.key("jobs:write"))) == 401
 
 
 async def test_where_credentials_are_optional_anybody_may_do_what_the_route_is_for_but_nobody_is_admin() -> None:
-    door = Door("none,key")
-    async with door.bench().client() as client:
+    gate = Gate("none,key")
+    async with gate.bench().client() as client:
         assert (await client.post("/api/v1/jobs", json=JOB)).status == 202
         assert (await client.get("/api/admin/dlq")).status == 200
         assert (await client.get("/api/v1/keys")).status == 401
@@ -210,8 +210,8 @@ async def test_where_credentials_are_optional_anybody_may_do_what_the_route_is_f
 
 
 async def test_a_route_has_the_modes_of_the_longest_pattern_that_covers_it() -> None:
-    door = Door("key", {"/api": "hmac", "/api/v1/jobs": "none", "/api/v1/jobs/{id}": "key"})
-    async with door.bench().client() as client:
+    gate = Gate("key", {"/api": "hmac", "/api/v1/jobs": "none", "/api/v1/jobs/{id}": "key"})
+    async with gate.bench().client() as client:
         assert (await client.post("/api/v1/jobs", json=JOB)).status == 202
         for path, scheme in (("/api/v1/jobs/1", "Bearer"), ("/api/admin/dlq", "Keylane-HMAC-SHA256")):
             response = await client.get(path)
@@ -239,12 +239,12 @@ class Sent:
 
 async def test_ten_thousand_mutated_signatures_and_none_is_accepted() -> None:
     """Every part of the request and of its signature: each place in many ways, and then many places at once."""
-    door = Door("hmac")
-    key, chance = door.key("jobs:write"), random.Random(17)
-    proof = SignatureProof(door.cache, door.vault, door.nonces, clock=lambda: door.now)
+    gate = Gate("hmac")
+    key, chance = gate.key("jobs:write"), random.Random(17)
+    proof = SignatureProof(gate.cache, gate.vault, gate.nonces, clock=lambda: gate.now)
     target = "/api/v1/jobs?a=1&b=2"
     names = (signing.KEY, signing.TIMESTAMP, signing.NONCE, signing.SIGNATURE)
-    headers = door.signed(key, "POST", target, BODY)
+    headers = gate.signed(key, "POST", target, BODY)
     parts = ["POST", target, BODY.decode(), *(headers[name] for name in names)]
 
     async def accepted(parts: list[str]) -> bool:
@@ -261,7 +261,7 @@ async def test_ten_thousand_mutated_signatures_and_none_is_accepted() -> None:
     together = [list(map(chance.choice, changed)) for _ in range(10_000 - len(singly))]
     for mutated in (*singly, *together):
         assert not await accepted(mutated), mutated
-    assert door.nonces.taken == {}
+    assert gate.nonces.taken == {}
     assert await accepted(parts)
 
 
@@ -277,10 +277,10 @@ def mutations(text: str) -> set[str]:
 
 
 async def test_mutated_requests_are_refused_by_the_gateway_too() -> None:
-    door = Door("hmac")
-    key = door.key("jobs:write")
-    headers = door.signed(key, *POST, BODY)
-    async with door.bench().client() as client:
+    gate = Gate("hmac")
+    key = gate.key("jobs:write")
+    headers = gate.signed(key, *POST, BODY)
+    async with gate.bench().client() as client:
         for name in headers:
             sendable = [each for each in sorted(mutations(headers[name])) if each.isprintable() and " " not in each]
             for mutated in random.Random(17).sample(sendable, 40):
@@ -290,7 +290,7 @@ async def test_mutated_requests_are_refused_by_the_gateway_too() -> None:
             assert (await client.post("/api/v1/jobs", data=body, headers=JSON | headers)).status == 401
         assert (await client.put("/api/v1/jobs", data=BODY, headers=JSON | headers)).status == 405
         assert (await client.post("/api/v1/jobs?a", data=BODY, headers=JSON | headers)).status == 401
-        assert door.nonces.taken == {}
+        assert gate.nonces.taken == {}
         assert (await client.post("/api/v1/jobs", data=BODY, headers=JSON | headers)).status == 202
 
 
@@ -303,22 +303,22 @@ async def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("streams.keys.compare_digest", compare)
     monkeypatch.setattr("streams.gateway.proofs.compare_digest", compare)
-    door = Door("hmac,key")
-    key = door.key("jobs:write")
-    assert await status(door, bearer(key)) == 202
-    signed = door.signed(key, *POST, BODY)
-    assert await status(door, signed) == 202
+    gate = Gate("hmac,key")
+    key = gate.key("jobs:write")
+    assert await status(gate, bearer(key)) == 202
+    signed = gate.signed(key, *POST, BODY)
+    assert await status(gate, signed) == 202
     assert [other for _, other in compared] == [key.key.digest, signed[signing.SIGNATURE].encode()]
 
 
 async def test_no_secret_stands_in_the_log_or_in_an_answer() -> None:
-    door = Door("hmac,key")
-    key = door.key("jobs:write")
-    signed = door.signed(key, *POST, BODY)
+    gate = Gate("hmac,key")
+    key = gate.key("jobs:write")
+    signed = gate.signed(key, *POST, BODY)
     told = []
     with capture_logs() as logs:
         for headers in (bearer(key), signed, signed, {"X-API-Key": key.text + "x"}, {"X-API-Key": key.text[:-1] + "_"}):
-            found = await posted(door, headers)
+            found = await posted(gate, headers)
             told.append(f"{found[1]} {found[2].headers}")
     said = json.dumps(logs, default=str) + "".join(told)
     assert {"credentials refused", "request"} <= {entry["event"] for entry in logs}
@@ -327,14 +327,14 @@ async def test_no_secret_stands_in_the_log_or_in_an_answer() -> None:
 
 
 async def test_authentications_are_counted_by_mode_and_outcome() -> None:
-    door = Door("none,key,hmac")
-    bench = door.bench()
-    key = door.key("jobs:write")
+    gate = Gate("none,key,hmac")
+    bench = gate.bench()
+    key = gate.key("jobs:write")
     async with bench.client() as client:
-        for headers in ({}, bearer(key), {"X-API-Key": "kl_x"}, door.signed(key, *POST, b"other")):
+        for headers in ({}, bearer(key), {"X-API-Key": "kl_x"}, gate.signed(key, *POST, b"other")):
             await client.post("/api/v1/jobs", data=BODY, headers=JSON | headers)
-        door.nonces.away = TransientError("away")
-        await client.post("/api/v1/jobs", data=BODY, headers=JSON | door.signed(key, *POST, BODY))
+        gate.nonces.away = TransientError("away")
+        await client.post("/api/v1/jobs", data=BODY, headers=JSON | gate.signed(key, *POST, BODY))
     counted = re.findall(
         r'keylane_authentications_total{mode="(\w+)",outcome="(\w+)"} 1', bench.metrics.text().decode()
     )
@@ -349,9 +349,9 @@ async def test_authentications_are_counted_by_mode_and_outcome() -> None:
 
 async def test_whoever_acts_for_a_tenant_without_having_one_is_written_down_first() -> None:
     acts = Acts()
-    door = Door("key", changes={"audit": acts})
-    admin, own = door.key("admin", tenant=None), door.key("jobs:write")
-    bench = door.bench()
+    gate = Gate("key", changes={"audit": acts})
+    admin, own = gate.key("admin", tenant=None), gate.key("jobs:write")
+    bench = gate.bench()
     async with bench.client() as client:
         for key in (own, admin):
             assert (await client.post("/api/v1/jobs", json=JOB, headers=bearer(key))).status == 202

@@ -16,7 +16,7 @@ from streams.adapters.jwks import KeySet, OneKey
 from streams.adapters.tokens import Issuer, JwtTokens
 from streams.credentials import Claims, RefusedError
 from streams.job import TransientError
-from tests.access_doubles import Door
+from tests.access_doubles import Gate
 from tests.gateway_doubles import JOB
 
 if TYPE_CHECKING:
@@ -252,8 +252,8 @@ async def test_of_a_key_set_only_signing_keys_of_the_algorithm_count() -> None:
 
 
 async def test_a_callers_token_works_as_a_key_does() -> None:
-    door = Door("key,jwt", tokens=JwtTokens([RS]))
-    bench = door.bench()
+    gate = Gate("key,jwt", tokens=JwtTokens([RS]))
+    bench = gate.bench()
     async with bench.client() as client:
 
         async def asked(token: str) -> int:
@@ -264,4 +264,4 @@ async def test_a_callers_token_works_as_a_key_does() -> None:
         assert await asked(jwt.encode(claims(tenant="forest"), RSA, "RS256")) == 403
         assert await asked(jwt.encode(claims(scope="jobs:read"), RSA, "RS256")) == 403
         assert await asked(jwt.encode(claims(exp=1), RSA, "RS256")) == 401
-        assert await asked(door.key("jobs:write").text) == 202
+        assert await asked(gate.key("jobs:write").text) == 202

@@ -15,7 +15,7 @@ from schemas.registry import RegistryClient
 from streams.cli import schemas as command
 from streams.gateway.acts import registrar
 from streams.gateway.registry import registry_app
-from tests.access_doubles import Acts, Door, bearer
+from tests.access_doubles import Acts, Gate, bearer
 from tests.unit.registry_memory import MemoryLog, anyone, opened
 
 if TYPE_CHECKING:
@@ -350,16 +350,16 @@ async def test_user_and_password_of_the_url_are_sent_and_not_shown() -> None:
 
 
 async def test_where_callers_prove_who_they_are_only_admins_of_all_tenants_change_the_registry(log: MemoryLog) -> None:
-    door = Door("key,hmac")
+    gate = Gate("key,hmac")
     acts = Acts()
-    bench = door.bench()
+    bench = gate.bench()
     bench.changes["registry"] = registry_app(opened(log), registrar(bench.changes["access"], acts))
     keys = {
         "nobody": {},
-        "a writer": bearer(door.key("events:write")),
-        "a tenant's admin": bearer(door.key("admin")),
+        "a writer": bearer(gate.key("events:write")),
+        "a tenant's admin": bearer(gate.key("admin")),
     }
-    admin = door.key("admin", tenant=None)
+    admin = gate.key("admin", tenant=None)
     changing = (
         ("POST", "/subjects/s-value/versions", {"schema": TEXT}),
         ("DELETE", "/subjects/s-value", None),

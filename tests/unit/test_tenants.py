@@ -17,7 +17,7 @@ from streams.gateway.access import Scope
 from streams.gateway.app import ROUTES
 from streams.ports import Message
 from streams.settings import Settings
-from tests.access_doubles import Door, bearer
+from tests.access_doubles import Gate, bearer
 from tests.gateway_doubles import EVENT, JOB, PAYLOAD, Bench
 
 if TYPE_CHECKING:
@@ -70,11 +70,11 @@ class World:
     """A gateway of the example deployment with something of steppe's behind each of its routes."""
 
     def __init__(self) -> None:
-        self.door = Door()
-        self.bench: Bench = self.door.bench()
+        self.gate = Gate()
+        self.bench: Bench = self.gate.bench()
         self.bench.catalogue = discover(Settings(_env_file=None))
-        self.victim = self.door.key(Scope.JOBS_READ, tenant=OURS, name=MARK)
-        self.admins = {tenant: self.door.key(Scope.ADMIN, tenant=tenant) for tenant in (OURS, THEIRS)}
+        self.victim = self.gate.key(Scope.JOBS_READ, tenant=OURS, name=MARK)
+        self.admins = {tenant: self.gate.key(Scope.ADMIN, tenant=tenant) for tenant in (OURS, THEIRS)}
         self.names = {"id": "job-1", "prefix": self.victim.key.prefix}
         self.bench.history.store(
             Status(
@@ -97,7 +97,7 @@ class World:
 
     def state(self) -> tuple[Any, ...]:
         """All that somebody could have changed."""
-        return list(self.bench.log.messages), dict(self.door.store.keys), dict(self.bench.history.rows)
+        return list(self.bench.log.messages), dict(self.gate.store.keys), dict(self.bench.history.rows)
 
     async def ask(self, client: TestClient[Any, Any], route: tuple[str, str], one: Try, key: Issued | None) -> Any:
         method, path = route
@@ -157,7 +157,7 @@ async def test_a_stranger_is_asked_for_credentials_and_a_caller_for_the_scope(ro
     world = World()
     (spec,) = (spec for spec in world.bench.app()[ROUTES] if (spec.method, spec.path) == route)
     others = set(Scope) - {spec.scope, Scope.ADMIN}
-    unscoped = world.door.key(*others, tenant=OURS)
+    unscoped = world.gate.key(*others, tenant=OURS)
     async with world.bench.client() as client:
         before = world.state()
         for one in TRIES[route]:
