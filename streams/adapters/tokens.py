@@ -6,8 +6,10 @@ of them (``alg``, ``jku``, ``jwk``, ``x5u``) chooses nothing; ``kid`` picks amon
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jwt
 
@@ -16,11 +18,13 @@ from streams.credentials import Claims, RefusedError
 from streams.keys import TENANT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from streams.adapters.jwks import Algorithm, Keys
 
 LEEWAY = 30  # seconds
+REMEMBERED = 60  # seconds; verifying costs a hundred microseconds and more
+_MOST = 10_000  # tokens
 _LONGEST_TOKEN = 8_192  # characters
 _LONGEST_NAME = 200  # characters of a subject
 _OPTIONS: Any = {"require": ["exp", "aud", "iss", "sub"], "enforce_minimum_key_length": True}
@@ -39,16 +43,43 @@ class Issuer:
     scopes_claim: str = "scope"
 
 
-class JwtTokens:
-    """The ``Tokens`` port."""
+class _Seen(NamedTuple):
+    """A token that was verified, until when that counts."""
 
-    def __init__(self, issuers: Sequence[Issuer]) -> None:
+    claims: Claims
+    until: float
+
+
+class JwtTokens:
+    """The ``Tokens`` port. A verified token is remembered, as its hash, for ``REMEMBERED`` seconds, or until it ends.
+
+    Args:
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(self, issuers: Sequence[Issuer], *, clock: Callable[[], float] = time.time) -> None:
         self._issuers = {issuer.issuer: issuer for issuer in issuers}
+        self._clock = clock
+        self._seen: dict[bytes, _Seen] = {}
 
     async def verify(self, token: str) -> Claims:
         """See ``Tokens.verify``."""
         if len(token) > _LONGEST_TOKEN or not token.isascii():
             raise RefusedError("malformed")
+        digest = blake2b(token.encode()).digest()
+        seen = self._seen.get(digest)
+        if seen is None or self._clock() >= seen.until:
+            seen = await self._judged(token)
+            self._remember(digest, seen)
+        return seen.claims
+
+    def _remember(self, digest: bytes, seen: _Seen) -> None:
+        self._seen.pop(digest, None)
+        if len(self._seen) >= _MOST:
+            del self._seen[next(iter(self._seen))]
+        self._seen[digest] = seen
+
+    async def _judged(self, token: str) -> _Seen:
         try:
             issuer = self._issuers.get(_claimed_issuer(token))
             if issuer is None:
@@ -61,7 +92,8 @@ class JwtTokens:
             raise RefusedError("unknown") from None
         except jwt.PyJWTError as error:
             raise RefusedError("malformed" if type(error) is jwt.DecodeError else "wrong") from None
-        return _claims(claims, issuer)
+        until = min(int(claims["exp"]) + LEEWAY, self._clock() + REMEMBERED)
+        return _Seen(_claims(claims, issuer), until)
 
 
 def _claimed_issuer(token: str) -> str:

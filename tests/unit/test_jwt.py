@@ -190,7 +190,9 @@ class Publisher:
 
 
 async def verified(keys: KeySet, key: Any, kid: str | None) -> bool:
-    tokens = JwtTokens([Issuer(issuer=US, audience="keylane", algorithm="RS256", keys=keys)])
+    tokens = JwtTokens(
+        [Issuer(issuer=US, audience="keylane", algorithm="RS256", keys=keys)]
+    )  # it has seen no token yet
     header = None if kid is None else {"kid": kid}
     try:
         await tokens.verify(jwt.encode(claims(), key, "RS256", header))
@@ -249,6 +251,35 @@ async def test_of_a_key_set_only_signing_keys_of_the_algorithm_count() -> None:
     )
     keys = published.set()
     assert [kid for kid in "123456" if await verified(keys, RSA, kid)] == ["6"]
+
+
+async def test_a_token_is_verified_once_a_minute_and_never_counts_beyond_its_end() -> None:
+    published = Publisher(jwk(RSA, "1"))
+    now = time.time()
+    keys = KeySet("RS256", published.fetch, clock=lambda: published.now, pause=0, lifetime=0)
+    tokens = JwtTokens([Issuer(issuer=US, audience="keylane", algorithm="RS256", keys=keys)], clock=lambda: now)
+    lasting = jwt.encode(claims(exp=now + 600), RSA, "RS256", {"kid": "1"})
+    ending = jwt.encode(claims(exp=now - 20), RSA, "RS256", {"kid": "1"})
+    for _ in range(3):
+        assert (await tokens.verify(lasting)).subject == (await tokens.verify(ending)).subject == "u-1"
+    assert published.fetches == 2
+
+    published.keys = [jwk(OTHER, "2")]
+    now += 11
+    with pytest.raises(RefusedError):
+        await tokens.verify(ending)
+    assert (await tokens.verify(lasting)).subject == "u-1"
+    now += 50
+    with pytest.raises(RefusedError):
+        await tokens.verify(lasting)
+
+
+async def test_of_the_tokens_seen_only_the_latest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.adapters.tokens._MOST", 3)
+    tokens = JwtTokens([HS])
+    for number in range(10):
+        await tokens.verify(jwt.encode(claims(iss=HS.issuer, sub=f"u-{number}"), SECRET))
+    assert [seen.claims.subject for seen in tokens._seen.values()] == ["u-7", "u-8", "u-9"]
 
 
 async def test_a_callers_token_works_as_a_key_does() -> None:
