@@ -8,7 +8,7 @@ import pwd
 import socket
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from schemas.catalogue import contracts
 from schemas.codec import Codec
@@ -20,6 +20,7 @@ from streams.adapters.kafka.publisher import KafkaPublisher
 from streams.adapters.kafka.reader import KafkaLogReader
 from streams.adapters.keys import SqlKeys
 from streams.app.access import vault_of
+from streams.audit import Act
 from streams.catalogue import load_catalogue
 from streams.deadletters.entry import families
 from streams.deadletters.operation import Operations
@@ -104,6 +105,18 @@ async def keyring(settings: Settings) -> AsyncIterator[tuple[SqlKeys, SqlAudit, 
         yield SqlKeys(engine, audit), audit, vault
     finally:
         await engine.dispose()
+
+
+async def told(settings: Settings, what: str, target: str, **facts: Any) -> None:
+    """Write down what an operator is about to do, where there are master keys; ``facts`` as ``Act`` has them.
+
+    Raises:
+        SettingsError: There is no database to write it to.
+        TransientError: The database is away: it must not be done.
+    """
+    if settings.secret_keys is not None:
+        async with keyring(settings) as (_, audit, _vault):
+            await audit.record(Act(who=operator(), what=what, target=target, source="cli", **facts))
 
 
 def log_reader(settings: Settings) -> KafkaLogReader:

@@ -64,24 +64,36 @@ def operate(request: Request, filters: Callable[[], Filters]) -> None:
 async def _operate(settings: Settings, request: Request, filters: Filters) -> int:
     async with tools.operations(settings) as operations:
         if request.resume is not None:
-            return await _resume(operations, request, request.resume, filters)
+            return await _resume(settings, operations, request, filters)
         draft = await operations.draft(request.kind, filters, request.limit)
         _show_plan(request, draft.plan)
         code = LEFT_ALONE if draft.plan.refusals else 0
         if not request.yes or not len(draft.plan):
             _answer(request, {"dry_run": not request.yes, **view.plan_json(draft.plan)})
             return code
-        operation = await operations.start(draft, _new_id(request.kind), reason=request.reason)
+        operation_id = _new_id(request.kind)
+        facts = {"entries": len(draft.plan), "filters": draft.shown}
+        await tools.told(
+            settings,
+            f"dlt.{request.kind}",
+            f"operations/{operation_id}",
+            tenant=filters.tenant,
+            before=facts,
+            after={"reason": request.reason},
+        )
+        operation = await operations.start(draft, operation_id, reason=request.reason)
         report = await _carry_out(operations, request, operation)
         _answer(request, {"id": operation.id, **view.plan_json(draft.plan), **report._asdict()})
         return LEFT_ALONE if report.expired else code
 
 
-async def _resume(operations: Operations, request: Request, operation_id: str, filters: Filters) -> int:
+async def _resume(settings: Settings, operations: Operations, request: Request, filters: Filters) -> int:
+    operation_id = str(request.resume)
     if filters != Filters():
         raise DeadLetterError(f"--replay-id {operation_id}: it has its own dead letters, leave out the other options")
     if not request.yes:
         raise DeadLetterError(f"--replay-id {operation_id}: add --yes to resume it")
+    await tools.told(settings, f"dlt.{request.kind}.resume", f"operations/{operation_id}", tenant=None)
     _say("making sure that nobody else works on it, which takes up to 20 seconds …")
     operation = await operations.resume(request.kind, operation_id)
     report = await _carry_out(operations, request, operation)

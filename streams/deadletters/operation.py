@@ -43,6 +43,11 @@ class Draft:
     plan: Plan
     ledger: Ledger
 
+    @property
+    def shown(self) -> dict[str, Any]:
+        """The filters, as far as they restrict."""
+        return _shown(self.filters)
+
 
 class Operations:
     """Replays and discards over some dead letters.

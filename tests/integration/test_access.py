@@ -32,7 +32,10 @@ from streams.settings import Settings, SettingsError
 from streams.topics import Topic
 from tests.eventually import eventually
 from tests.gateway_doubles import JOB
+from tests.integration.test_dlt import Desk, desk
 from tests.integration.test_gateway import apply_topics
+
+__all__ = ["desk"]  # a fixture
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -182,6 +185,30 @@ def test_acts_reach_the_topic_and_a_changed_record_is_named(own: Settings, comma
 async def apply_audit_topic(settings: Settings) -> None:
     admin = TopicAdmin(client_options(settings))
     await admin.apply(await admin.plan([Topic(name=adapter.TOPIC, partitions=1)]))
+
+
+async def test_a_replay_is_written_down_before_it_is_made_or_it_is_not_made(
+    own: Settings, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert own.database_url is not None
+    assert own.secret_keys is not None
+    await desk.die(("acme/1", 0))
+    away = f"postgresql+asyncpg://nobody@127.0.0.1:{ports.any_free()}/none"
+    replay = ("replay", "--tenant", "acme", "--yes", "--reason", "mailbox is back")
+    desk.environment |= {"KEYLANE_SECRET_KEYS": own.secret_keys.get_secret_value(), "KEYLANE_DATABASE_URL": away}
+    refused = await desk.run(*replay)
+    assert (refused.code, "PostgreSQL is away" in refused.err) == (1, True)
+    assert await desk.copied() == 0
+
+    desk.environment["KEYLANE_DATABASE_URL"] = own.database_url.get_secret_value()
+    assert (await desk.run(*replay)).code == 0
+    assert await desk.copied() == 1
+    async with tools.keyring(own) as (_, audit, _vault):
+        (entry,) = await audit.newest(10)
+    said = entry.members
+    assert (said["what"], said["tenant"], said["source"]) == ("dlt.replay", "acme", "cli")
+    assert said["before"] == {"entries": 1, "filters": {"tenant": "acme"}}
+    assert said["after"] == {"reason": "mailbox is back"}
 
 
 def test_what_the_command_line_cannot_do_is_said_in_one_sentence(own: Settings, command: Callable[..., Any]) -> None:
