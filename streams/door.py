@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from schemas.contract import Contract, Problem
-    from streams.history import JobRow
+    from streams.history import JobFilters, JobRow, Mark
     from streams.ports import Position, TopicPartition
 
 
@@ -43,6 +43,13 @@ class JobHistory(Protocol):
 
     async def find(self, job_id: str) -> JobRow | None:
         """The job, or None if its first status has not been stored (yet).
+
+        Raises:
+            TransientError: The database is away.
+        """
+
+    async def page(self, filters: JobFilters, behind: Mark | None, most: int) -> list[JobRow]:
+        """At most so many of the jobs that are meant, the newest first, without their steps; those ``behind`` a mark.
 
         Raises:
             TransientError: The database is away.

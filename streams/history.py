@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,9 +25,33 @@ _RANKS = ("pending", "processing", "retrying", "failed", "completed", "dead", "c
 _FINISHED = {"failed", "completed", "dead", "cancelled"}
 _MAX_ATTEMPT = 99_999
 _ATTEMPT, _REPLAY = 10, 1_000_000
+MOST_STEPS = 100  # kept per job: 50 attempts, or more of those that were over before their beginning was told
+_LONGEST_ERROR = 300  # characters, of a step
 # What PostgreSQL's text and JSONB do not hold: NUL, and halves of surrogate pairs (as characters or JSON escapes).
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _ESCAPED = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+
+
+class Step(NamedTuple):
+    """A step of an attempt: when it was, and when the run began, if that step has to tell it."""
+
+    sequence: int
+    at: int
+    began: int | None
+    worker: str | None
+    error: str | None
+
+
+class Attempt(NamedTuple):
+    """One run of a job; ``outcome`` is the status it led to, ``processing`` while it runs."""
+
+    number: int
+    replay: int
+    started_at: int | None
+    ended_at: int | None
+    outcome: str
+    error: str | None
+    worker: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +64,8 @@ class JobRow:
         payload: JSON text, as is ``result``.
         topic: Where the job stands in the log, with ``partition`` and ``offset`` (-1: not told yet).
         created_at: Milliseconds since the epoch, as are all times.
+        due_at: When a job that is ``retrying`` may run again.
+        steps: The last steps of its attempts, the latest first.
     """
 
     job_id: str
@@ -64,6 +90,46 @@ class JobRow:
     started_at: int | None
     updated_at: int
     finished_at: int | None
+    due_at: int | None = None
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """The runs, the latest first, as far as their steps are kept."""
+        found: dict[int, list[Step]] = {}
+        for step in self.steps:
+            found.setdefault(step.sequence // _ATTEMPT, []).append(step)
+        return [_attempt(number, steps) for number, steps in found.items()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilters:
+    """Which jobs are meant; what is None does not restrict. ``key`` is the whole record key.
+
+    Attributes:
+        created_after: From this time on, milliseconds since the epoch.
+        created_before: Before this one.
+    """
+
+    tenant: str | None = None
+    type: str | None = None
+    queue: str | None = None
+    status: str | None = None
+    key: str | None = None
+    created_after: int | None = None
+    created_before: int | None = None
+
+
+class Mark(NamedTuple):
+    """Where a page of a list ends: lists go from the newest job to the oldest."""
+
+    created_at: int
+    job_id: str
+
+
+def is_finished(status: str) -> bool:
+    """Whether a job of this status will not go on by itself."""
+    return status in _FINISHED
 
 
 def sequence(status: str, attempt: int, replays: int) -> int:
@@ -96,7 +162,44 @@ def row(status: Status) -> JobRow:
         started_at=status.time if status.status == "processing" else status.started,
         updated_at=status.time,
         finished_at=status.time if status.status in _FINISHED else None,
+        due_at=status.due,
+        steps=_steps(status),
     )
+
+
+def _steps(status: Status) -> tuple[Step, ...]:
+    if status.attempt < 1:
+        return ()
+    number = sequence(status.status, status.attempt, status.replays)
+    error = _optional(status.error and status.error[:_LONGEST_ERROR])
+    return (Step(number, status.time, status.started, _optional(status.worker), error),)
+
+
+def merged_steps(known: tuple[Step, ...], new: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The latest of both; of a step that was told twice the first report stands."""
+    found = {step.sequence: step for step in sorted((*new, *known), key=lambda step: step.at, reverse=True)}
+    return tuple(found[number] for number in sorted(found, reverse=True)[:MOST_STEPS])
+
+
+def _attempt(group: int, steps: list[Step]) -> Attempt:
+    """Of its steps, the latest first. A job that is cancelled while it waits leaves the attempt before as it was."""
+    ends = [step for step in steps if _status(step) != "processing"]
+    last = next((step for step in ends if _status(step) != "cancelled"), (ends or steps)[0])
+    begins = [step.at for step in steps if _status(step) == "processing"]
+    begins += [step.began for step in steps if step.began is not None]
+    return Attempt(
+        number=group % (_REPLAY // _ATTEMPT),
+        replay=group // (_REPLAY // _ATTEMPT),
+        started_at=min(begins, default=None),
+        ended_at=last.at if ends else None,
+        outcome=_status(last),
+        error=last.error,
+        worker=last.worker,
+    )
+
+
+def _status(step: Step) -> str:
+    return _RANKS[step.sequence % _ATTEMPT]
 
 
 def merged(rows: Iterable[JobRow]) -> list[JobRow]:
@@ -118,6 +221,7 @@ def merge(known: JobRow, new: JobRow) -> JobRow:
         offset=max(known.offset, new.offset),
         created_at=min(known.created_at, new.created_at),
         started_at=_least(known.started_at, new.started_at),
+        steps=merged_steps(known.steps, new.steps),
     )
 
 

@@ -44,7 +44,12 @@ class Reject:
     reason: str
 
 
-Outcome = Done | Retry | Reject
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The work was cancelled: the record ends here, neither done nor failed, and its key goes on."""
+
+
+Outcome = Done | Retry | Reject | Cancelled
 
 
 @dataclass(frozen=True, slots=True)

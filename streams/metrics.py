@@ -53,7 +53,7 @@ TABLE: tuple[Metric, ...] = (
         "keylane_records_processed_total",
         "counter",
         ("group", "type", "outcome"),
-        "Runs of handlers by outcome: done, failed, blocked (something outside was away).",
+        "Runs of handlers by outcome: done, failed, blocked (something outside was away), cancelled (or before a run).",
     ),
     Metric("keylane_processing_duration_seconds", "histogram", ("group", "type"), "One run of a handler.", _WORK),
     Metric("keylane_in_flight", "gauge", ("group",), "Records whose handlers run now."),

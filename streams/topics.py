@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from streams import audit, history
+from streams import audit, control, history
 from streams.core.headers import dlt_topic, tier_topic
 from streams.groups import groups, history_group
 
@@ -29,6 +29,7 @@ _ROOM = (
     "2097152"  # bytes: a record that moves takes headers along, so a family's other topics hold more than its source
 )
 _COMPACTED = {"cleanup.policy": "compact"}
+_ORDERS = {"cleanup.policy": "compact,delete", "retention.ms": str(int(control.KEPT * 1000))}
 _QUORUM = 3  # from so many replicas on, a write needs all but one
 
 
@@ -165,6 +166,7 @@ def _event_topic(contract: Contract, catalogue: Catalogue) -> Topic:
 def _own() -> tuple[Topic, ...]:
     return (
         Topic(name="job-status", partitions=history.PARTITIONS, configs=_COMPACTED),
+        Topic(name=control.TOPIC, partitions=1, configs=_ORDERS),
         Topic(name="_schemas", partitions=1, configs=_COMPACTED),
         Topic(name="keylane.dlt-state", partitions=1, configs=_COMPACTED),
         Topic(name=audit.TOPIC, partitions=1, configs=_kept(-1)),

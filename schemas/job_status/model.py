@@ -29,6 +29,7 @@ class Status(PayloadModel):
         stack: The stack trace of the failure.
         worker: Who ran it.
         started: When the run began that this step ended, if it was over before its ``processing`` was written.
+        due: When a job that is ``retrying`` may run again.
     """
 
     job_id: str = Field(min_length=1)
@@ -49,6 +50,7 @@ class Status(PayloadModel):
     stack: str | None = None
     worker: str | None = None
     started: Long | None = None
+    due: Long | None = None
 
 
 CONTRACT = load(__file__, name="job.status", kind="internal", model=Status)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asyncpg.exceptions import PostgresError
@@ -26,6 +26,8 @@ from sqlalchemy import (
     cast,
     column,
     func,
+    literal,
+    literal_column,
     select,
     table,
     text,
@@ -36,18 +38,20 @@ from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from streams.adapters import steps
 from streams.core.retry import RetryPolicy
 from streams.history import JobRow, merged, row
 from streams.job import Batch, TransientError, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from sqlalchemy import URL
+    from sqlalchemy import URL, Select
     from sqlalchemy.dialects.postgresql import Insert
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from schemas.job_status.model import Status
+    from streams.history import JobFilters, Mark
     from streams.ports import Context
 
 METADATA = MetaData()
@@ -76,14 +80,19 @@ JOBS = Table(
     Column("started_at", BigInteger),
     Column("updated_at", BigInteger, nullable=False),
     Column("finished_at", BigInteger),
-    Index("jobs_status", "status", "updated_at"),
-    Index("jobs_type_created", "type", "created_at"),
-    Index("jobs_tenant_created", "tenant", "created_at"),
-    Index("jobs_entity_type_created", "entity", "type", "created_at"),
+    Column("due_at", BigInteger),
+    Column("steps", JSONB, nullable=False, server_default="{}"),
+    # Each ends as lists are sorted, so that a page is read from the index and no list is ever sorted.
+    Index("jobs_created", "created_at", "job_id"),
+    *(
+        Index(f"jobs_{name}_created", name, "created_at", "job_id")
+        for name in ("tenant", "type", "queue", "status", "key")
+    ),
 )
 _NAMES = tuple(field.name for field in fields(JobRow))
 VERSION_TABLE = "keylane_version"
 HEAD = "0003"  # the newest of ``migrations``
+HEAD = "0004"  # the newest of ``migrations``
 # The key of PostgreSQL's advisory lock: any number nobody else uses.
 _MIGRATION_LOCK = 0x6B65796C_6D696772
 # Classes of SQLSTATE that say nothing about the statement: no connection, rolled back by others, out of resources,
@@ -191,7 +200,18 @@ class SqlHistory:
         with away():
             async with self._engine.connect() as connection:
                 found = (await connection.execute(_FIND, {"job_id": job_id})).mappings().first()
-        return None if found is None else JobRow(**found)
+        return None if found is None else JobRow(**{**found, "steps": steps.from_text(found["steps"])})
+
+    async def page(self, filters: JobFilters, behind: Mark | None, most: int) -> list[JobRow]:
+        """See ``streams.door.JobHistory.page``.
+
+        Raises:
+            TransientError: The database is away.
+        """
+        with away():
+            async with self._engine.connect() as connection:
+                found = await connection.execute(page_of(filters, behind, most))
+                return [JobRow(**each) for each in found.mappings()]
 
     async def store(self, rows: Sequence[JobRow]) -> None:
         """Merge rows into what is stored, in one statement.
@@ -200,8 +220,9 @@ class SqlHistory:
             TransientError: The database is away.
         """
         # In one order in all processes, so that two of them never wait for each other.
-        ordered = [asdict(each) for each in sorted(merged(rows), key=lambda row: row.job_id)]
-        columns = {f"{name}s": [values[name] for values in ordered] for name in _NAMES}
+        ordered = sorted(merged(rows), key=lambda row: row.job_id)
+        columns = {f"{name}s": [getattr(each, name) for each in ordered] for name in _NAMES}
+        columns["stepss"] = [steps.to_text(each.steps) for each in ordered]
         with away():
             async with self._engine.begin() as connection:
                 await connection.execute(_STORE, columns)
@@ -238,9 +259,29 @@ def _is_away(error: Exception, cause: BaseException | None) -> bool:
     return state[:2] in _AWAY if state else isinstance(error, PoolTimeoutError | OSError | TimeoutError)
 
 
+def page_of(filters: JobFilters, behind: Mark | None, most: int) -> Select[Any]:
+    """The statement of a page; it reads one of the indexes backward, from where the page begins."""
+    place = tuple_(JOBS.c.created_at, JOBS.c.job_id)
+    found = select(*_shown(name for name in _NAMES if name != "steps"))
+    for name in ("tenant", "type", "queue", "status", "key"):
+        if (value := getattr(filters, name)) is not None:
+            found = found.where(JOBS.c[name] == value)
+    if filters.created_after is not None:
+        found = found.where(JOBS.c.created_at >= filters.created_after)
+    if filters.created_before is not None:
+        found = found.where(JOBS.c.created_at < filters.created_before)
+    if behind is not None:
+        found = found.where(place < tuple_(literal(behind.created_at, BigInteger), literal(behind.job_id, Text)))
+    return found.order_by(JOBS.c.created_at.desc(), JOBS.c.job_id.desc()).limit(most)
+
+
+def _shown(names: Iterable[str]) -> list[ColumnElement[Any]]:
+    """The columns, JSON as text."""
+    return [cast(column, Text).label(column.name) if _is_json(column) else column for column in map(_column, names)]
+
+
 def _find() -> Any:
-    columns = [cast(column, Text).label(column.name) if _is_json(column) else column for column in map(_column, _NAMES)]
-    return select(*columns).where(JOBS.c.job_id == bindparam("job_id"))
+    return select(*_shown(_NAMES)).where(JOBS.c.job_id == bindparam("job_id"))
 
 
 def _store() -> Insert:
@@ -254,10 +295,11 @@ def _store() -> Insert:
         "offset": func.greatest(known.offset, given.offset),
         "created_at": func.least(known.created_at, given.created_at),
         "started_at": func.least(known.started_at, given.started_at),
+        "steps": literal_column(steps.MERGED, JSONB),
     }
     decided = {name: case((later, given[name]), else_=known[name]) for name in _NAMES if name not in {"job_id", *told}}
-    tells = [known[name].is_distinct_from(value) for name, value in told.items()]
-    changes = later
+    tells = [known[name].is_distinct_from(value) for name, value in told.items() if name != "steps"]
+    changes = later | ~known.steps.contains(given.steps)
     for tell in tells:
         changes = changes | tell
     return new.on_conflict_do_update(index_elements=[known.job_id], set_={**told, **decided}, where=changes)

@@ -15,6 +15,7 @@ from schemas.job_status.model import CONTRACT as JOB_STATUS
 from streams.adapters import sql
 from streams.adapters.effects import SqlEffects
 from streams.adapters.kafka.batches import KafkaBatchWriter
+from streams.adapters.kafka.follower import KafkaFollower
 from streams.adapters.kafka.group import KafkaGroupConsumer
 from streams.adapters.kafka.offsets import KafkaGroupOffsets
 from streams.adapters.mail import MeteredMail, transport
@@ -22,6 +23,7 @@ from streams.adapters.metrics import PrometheusMetrics
 from streams.app.connections import Connections, connections
 from streams.core.group import Limits
 from streams.engine.calls import Calls
+from streams.engine.cancelling import Cancelling, Orders
 from streams.engine.engine import Engine, EngineOptions
 from streams.engine.family import Family
 from streams.engine.fence import Means
@@ -56,6 +58,7 @@ class Worker:
     groups: list[Group]
     engines: dict[str, Engine]
     metrics: PrometheusMetrics
+    cancelling: Cancelling
 
     @property
     def ready(self) -> bool:
@@ -64,6 +67,7 @@ class Worker:
 
     def stop(self) -> None:
         """Drain, commit and end."""
+        self.cancelling.stop()
         for engine in self.engines.values():
             engine.stop()
 
@@ -100,16 +104,17 @@ async def worker(
         calls = Calls(os.cpu_count() or 1)
         stack.callback(calls.close)
         adapted = [adapt(group) for group in chosen_groups(settings, found, names)]
-        effects = _effects(stack, found)
+        effects, orders = _effects(stack, found), Orders()
         engines = {
             group.name: await _engine(
-                stack, settings, found, group, services, _once(calls, effects, metrics, group), metrics
+                stack, settings, found, group, services, _once(calls, effects, metrics, group, orders), metrics, orders
             )
             for group in adapted
         }
         periodics = () if names else (*found.catalogue.periodics, _forgetting(effects, settings.effect_retention))
-        running = asyncio.ensure_future(_run_all(engines, periodics, services, metrics))
-        made = Worker(found, adapted, engines, metrics)
+        cancelling = Cancelling(orders, KafkaFollower(found.kafka), found.reader)
+        running = asyncio.ensure_future(_run_all(engines, periodics, services, metrics, cancelling))
+        made = Worker(found, adapted, engines, metrics, cancelling)
         try:
             yield made, running
         finally:
@@ -118,16 +123,18 @@ async def worker(
 
 
 async def _run_all(
-    engines: dict[str, Engine], periodics: Sequence[Periodic], services: Services, metrics: PrometheusMetrics
+    engines: dict[str, Engine],
+    periodics: Sequence[Periodic],
+    services: Services,
+    metrics: PrometheusMetrics,
+    cancelling: Cancelling,
 ) -> None:
-    repeated = asyncio.create_task(run_periodics(periodics, services, metrics))
-    try:
-        async with asyncio.TaskGroup() as group:
-            for engine in engines.values():
-                group.create_task(engine.run())
-    finally:
-        repeated.cancel()
-        await asyncio.gather(repeated, return_exceptions=True)
+    async with asyncio.TaskGroup() as group:
+        beside = [group.create_task(run_periodics(periodics, services, metrics)), group.create_task(cancelling.run())]
+        await cancelling.known()  # a job that was cancelled while no worker ran must not run first
+        await asyncio.gather(*(group.create_task(engine.run()) for engine in engines.values()))
+        for each in beside:
+            each.cancel()
 
 
 def _services(settings: Settings, found: Connections, metrics: PrometheusMetrics) -> Services:
@@ -159,6 +166,7 @@ async def _engine(
     services: Services,
     calls: OnceCalls,
     metrics: PrometheusMetrics,
+    orders: Orders,
 ) -> Engine:
     family = Family(group)
     outbox = Outbox(found.publisher)
@@ -188,15 +196,28 @@ async def _engine(
         ),
         reader=found.reader,
         writer=writer,
-        runner=Runner(group, found.codec, services, calls, telemetry, random.random, _version()),
+        runner=Runner(
+            group,
+            found.codec,
+            services,
+            calls,
+            telemetry,
+            random.random,
+            _version(),
+            orders=orders if _has_jobs(group) else None,
+        ),
         telemetry=telemetry,
     )
 
 
 def _tracker(found: Connections, group: Group, outbox: Outbox) -> Tracker | None:
-    if not any(isinstance(work, Job) for work in group.works.values()):
+    if not _has_jobs(group):
         return None
     return Tracker(found.codec, outbox, JOB_STATUS, topic=STATUS_TOPIC, queue=group.name, worker=_process())
+
+
+def _has_jobs(group: Group) -> bool:
+    return any(isinstance(work, Job) for work in group.works.values())
 
 
 def _effects(stack: contextlib.AsyncExitStack, found: Connections) -> SqlEffects:
@@ -205,8 +226,9 @@ def _effects(stack: contextlib.AsyncExitStack, found: Connections) -> SqlEffects
     return SqlEffects(engine)
 
 
-def _once(calls: Calls, effects: SqlEffects, metrics: PrometheusMetrics, group: Group) -> OnceCalls:
-    return OnceCalls(calls, Means(ledger=effects, metrics=metrics, group=group.name, owner=_process()))
+def _once(calls: Calls, effects: SqlEffects, metrics: PrometheusMetrics, group: Group, orders: Orders) -> OnceCalls:
+    means = Means(ledger=effects, metrics=metrics, group=group.name, owner=_process())
+    return OnceCalls(calls, means, orders if _has_jobs(group) else None)
 
 
 def _forgetting(effects: SqlEffects, age: float) -> Periodic:

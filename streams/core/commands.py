@@ -99,10 +99,15 @@ class Succeeded(NamedTuple):
     """The record is finished."""
 
 
+class Cancelled(NamedTuple):
+    """The record is finished, and its work was not done: somebody cancelled it."""
+
+
 class NotRun(NamedTuple):
     """The entry of a batch was left untouched behind a failed one of its key."""
 
 
 SUCCEEDED = Succeeded()
+CANCELLED = Cancelled()
 NOT_RUN = NotRun()
-Result = Succeeded | Failed | Blocked | NotRun
+Result = Succeeded | Cancelled | Failed | Blocked | NotRun

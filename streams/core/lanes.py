@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from streams.core import headers, levels
 from streams.core.bookmark import DeadLetters
-from streams.core.commands import NOT_RUN, SUCCEEDED, Append, Blocked, DeadLetter, Failed, Fetch
+from streams.core.commands import CANCELLED, NOT_RUN, SUCCEEDED, Append, Blocked, DeadLetter, Failed, Fetch
 from streams.core.crowding import Crowding
 from streams.core.departures import Departures
 from streams.core.headers import SOURCE, Level, Place
@@ -272,13 +272,14 @@ class Lanes:
         """A run of the entry ended; the last one of its lane's run lets the lane go on."""
         lane = entry.lane
         lane.running -= 1
-        if result is SUCCEEDED and entry.level is SOURCE:  # nearly every record, hence without a call
+        ended = result is SUCCEEDED or result is CANCELLED
+        if ended and entry.level is SOURCE:  # nearly every record, hence without a call
             head, track = lane.source.popleft(), entry.track
             assert head is entry, "a lane is left from its head"
             del track.pending[entry.offset]
             track.held_bytes -= entry.size
             lane.finished = self.departures.sent
-        elif result is SUCCEEDED:
+        elif ended:
             self._leave(lane, entry)
         elif isinstance(result, Failed):
             self._failed(entry, result, now)

@@ -47,6 +47,7 @@ class Fence:
     Args:
         reach: Seconds from a confirmation until all that the run may send then shows at the provider.
         replays: How often the record was replayed.
+        cancelled: Whether the job was cancelled.
 
     Attributes:
         unanswered: The run was cancelled while it waited for a confirmation.
@@ -54,10 +55,13 @@ class Fence:
         lost: Another run has taken over.
     """
 
-    def __init__(self, means: Means, claim: Claim, reach: float, replays: int) -> None:
+    def __init__(
+        self, means: Means, claim: Claim, reach: float, replays: int, cancelled: Callable[[], bool] = lambda: False
+    ) -> None:
         self._means = means
         self._reach = reach
         self._replays = replays
+        self._cancelled = cancelled
         self.claim = claim
         self.token = claim.token
         self.unanswered = False
@@ -68,9 +72,11 @@ class Fence:
         """Allow the run to send, as of now.
 
         Raises:
-            FencedError: Another run has taken over.
+            FencedError: Another run has taken over, or the job was cancelled before anything was sent.
             TransientError: The ledger is away, or slow again and again.
         """
+        if self._cancelled() and not self.sent:
+            raise FencedError("the job was cancelled")
         for _ in range(_TRIES):
             asked = self._means.clock()
             if not await self._armed():

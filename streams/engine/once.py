@@ -1,7 +1,8 @@
 """Calls handlers marked ``once``: intent and outcome in the effect ledger around the call, see ``core/effects.py``.
 
 Invariant: a handler is called only under a token that was ours a moment ago, and never again once an outcome is
-stored; what is not known to be done or not done is asked for, or left to an operator, and never sent again.
+stored; what is not known to be done or not done is asked for, or left to an operator, and never sent again. An order to
+cancel ends a job of which it is known that nothing was sent; a run under way is left alone, and its outcome counts.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streams.core.effects import Step, answered, begun
+from streams.engine.cancelling import Orders
 from streams.engine.deadlines import RunTimeoutError
 from streams.engine.fence import PATIENCE, Fence
 from streams.engine.tracker import as_json
-from streams.job import Done, NotDone, OutcomeUnknownError, Reject, Retry, TransientError, Unknown
+from streams.job import Cancelled, Done, NotDone, OutcomeUnknownError, Reject, Retry, TransientError, Unknown
 from streams.ports import Claim, Intent
 
 if TYPE_CHECKING:
@@ -28,9 +30,10 @@ if TYPE_CHECKING:
 class OnceCalls:
     """Binds the handlers of one group; those not marked ``once`` as ``calls`` does."""
 
-    def __init__(self, calls: Calls, means: Means) -> None:
+    def __init__(self, calls: Calls, means: Means, orders: Orders | None = None) -> None:
         self._calls = calls
         self._means = means
+        self._orders = Orders() if orders is None else orders
 
     def bind(self, work: Work) -> Call:
         """As :meth:`Calls.bind`.
@@ -43,7 +46,7 @@ class OnceCalls:
             return self._calls.bind(work)
         bare = replace(work, once=None)
         asks = once.reconcile and self._calls.bind(replace(bare, handler=once.reconcile))
-        return _Guarded(self._means, once, work.timeout, self._calls.bind(bare), asks).run
+        return _Guarded(self._means, once, work.timeout, self._calls.bind(bare), asks, self._orders).run
 
 
 class _Said(NamedTuple):
@@ -56,8 +59,9 @@ class _Said(NamedTuple):
 class _Guarded:
     """The calls of one handler; ``asks`` is its look-up."""
 
-    def __init__(self, means: Means, once: Once, seconds: float, call: Call, asks: Call | None) -> None:
+    def __init__(self, means: Means, once: Once, seconds: float, call: Call, asks: Call | None, orders: Orders) -> None:
         self._means = means
+        self._orders = orders
         self._once = once
         self._call = call
         self._asks = asks
@@ -65,22 +69,27 @@ class _Guarded:
         self._reach = PATIENCE + seconds + once.settle
 
     async def run(self, payload: Any, context: Context) -> Any:
-        asked = self._means.clock()
-        standing = await self._begin(context)
+        asked, cancelled = self._means.clock(), self._orders.hold(context)
+        standing = await self._begin(context, runs=not cancelled)
         known = self._means.clock()
         claim = Claim(self._means.group, context.idempotency_key, standing.token)
-        fence = Fence(self._means, claim, self._reach, context.replays)
-        step, said = begun(standing, replays=context.replays, can_ask=self._asks is not None), _Said("unknown")
+        fence = Fence(self._means, claim, self._reach, context.replays, lambda: self._orders.hold(context))
+        # Of a job that was cancelled no replay allows to send again what may have been sent.
+        replays = standing.replays if cancelled else context.replays
+        step, said = begun(standing, replays=replays, can_ask=self._asks is not None), _Said("unknown")
         if step is Step.ASK:
             said = await self._ask(payload, context.under(fence))
-            step = answered(standing, said.answer, replays=context.replays)
+            step = answered(standing, said.answer, replays=replays)
+        if step is Step.RUN and cancelled:
+            await fence.release(None)
+            return Cancelled()
         if step is Step.RUN:
             fresh = standing.new and known - asked <= PATIENCE
             return await self._run(fence, payload, context.under(fence), armed=fresh)
         return await self._without_run(step, fence, standing, said, since=self._means.clock() - known)
 
-    async def _begin(self, context: Context) -> Standing:
-        armed = None if self._once.confirms else self._reach
+    async def _begin(self, context: Context, *, runs: bool) -> Standing:
+        armed = self._reach if runs and not self._once.confirms else None
         key, digest, replays = context.idempotency_key, context.digest, context.replays
         return await self._means.ledger.begin(Intent(self._means.group, key, digest, self._means.owner, replays, armed))
 

@@ -12,9 +12,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schemas.errors import RegistryUnavailableError, UndecodableError, UnknownContractError
-from streams.core.commands import NOT_RUN, SUCCEEDED, Blocked
+from streams.core.commands import CANCELLED, NOT_RUN, SUCCEEDED, Blocked
 from streams.core.headers import SOURCE
 from streams.engine.calls import on_loop
+from streams.engine.cancelling import Orders
 from streams.engine.deadlines import Deadlines
 from streams.engine.steps import Rest, begun
 from streams.engine.verdicts import Verdicts
@@ -54,6 +55,7 @@ class Runner:
     Args:
         draw: Gives random numbers in [0, 1) for jitter.
         version: Of this program, noted on dead letters.
+        orders: To cancel jobs.
         monotonic: The clock by which a row of a key's records shares the loop.
     """
 
@@ -67,6 +69,7 @@ class Runner:
         draw: Callable[[], float],
         version: str,
         monotonic: Callable[[], float] = time.monotonic,
+        orders: Orders | None = None,
     ) -> None:
         self._group = group
         self._name = group.name
@@ -80,6 +83,9 @@ class Runner:
         self._telemetry = telemetry
         self._verdicts = Verdicts(group, draw, version)
         self._monotonic = monotonic
+        self._orders = Orders() if orders is None else orders
+        self._cancelled = self._orders.known  # empty most of the time, which costs nothing
+        self._stoppable = set() if orders is None else {id(w) for w in group.works.values() if _is_stoppable(w)}
 
     def begin(self, run: Run) -> Sequence[Result] | Rest[Sequence[Result]]:
         """Make the first step of a run, one entry or a batch in order: its results, or what is left to await."""
@@ -126,7 +132,8 @@ class Runner:
         return (self._ended((call,), found, started),)
 
     async def _await_call(self, call: Call, rest: Rest[Any], started: float) -> Sequence[Result]:
-        return (await self._outcome((call,), self._deadlines.limit(call.work.timeout, rest), started),)
+        limited = self._heeding(call.work, call.context, self._deadlines.limit(call.work.timeout, rest))
+        return (await self._outcome((call,), limited, started),)
 
     async def _run_one(self, entry: Entry, ready: Call | Result | None) -> Sequence[Result]:
         if ready is None:
@@ -180,7 +187,15 @@ class Runner:
         found = self._group.works.get(name)
         if found is None or (work is not None and found is not work):
             return self._verdicts.misnamed(entry, work, named, name)
-        return Call(entry, found, payload, Context(record, self._name, name, entry.attempts + 1, self._services))
+        call = Call(entry, found, payload, Context(record, self._name, name, entry.attempts + 1, self._services))
+        return CANCELLED if self._cancelled and self._withdrawn(call) else call
+
+    def _withdrawn(self, call: Call) -> bool:
+        """Whether the job was cancelled and will not run. Of one marked ``once`` the effect ledger is asked first."""
+        if call.work.once is not None or not self._orders.hold(call.context):
+            return False
+        self._telemetry.cancelled(call.entry, call.context, ran=False)
+        return True
 
     async def _load(self, entry: Entry) -> Call | Result:
         try:
@@ -223,7 +238,7 @@ class Runner:
     async def _halved(self, calls: list[Call]) -> list[Result]:
         work = calls[0].work
         result = await self._attempt(work, [c.payload for c in calls], [c.context for c in calls], calls)
-        if result is SUCCEEDED or len(calls) == 1:
+        if result is SUCCEEDED or result is CANCELLED or len(calls) == 1:
             return [result] * len(calls)
         if isinstance(result, Blocked):
             return _blocked(calls, result)
@@ -235,7 +250,11 @@ class Runner:
         if self._telemetry.tracking:
             await self._telemetry.room()
         self._started(calls)
-        return await self._outcome(calls, self._bound[id(work)](payload, context), time.monotonic())
+        run = self._heeding(work, context, self._bound[id(work)](payload, context))
+        return await self._outcome(calls, run, time.monotonic())
+
+    def _heeding(self, work: Work, context: Any, run: Awaitable[Any]) -> Awaitable[Any]:
+        return self._orders.heed(context, run) if id(work) in self._stoppable else run
 
     async def _outcome(self, calls: Sequence[Call], work: Awaitable[Any], started: float) -> Result:
         try:
@@ -257,7 +276,10 @@ class Runner:
         """What came of a run whose handler returned, or raised, ``found``."""
         call = calls[0]
         result = SUCCEEDED if found is None else self._judged(call, found)
-        if type(result) is not Blocked:
+        if result is CANCELLED:
+            for each in calls:
+                self._telemetry.cancelled(each.entry, each.context, ran=True)
+        elif type(result) is not Blocked:
             self._telemetry.ended(call.context.type, result, time.monotonic() - started, len(calls))
         if result is SUCCEEDED:
             self._tell(calls, found)
@@ -288,6 +310,11 @@ def _filled(run: Run, results: Sequence[Result]) -> Sequence[Result]:
 def _is_direct(work: Work) -> bool:
     """Whether nothing stands around the handler but its time-out."""
     return work.batch is None and work.once is None and on_loop(work)
+
+
+def _is_stoppable(work: Work) -> bool:
+    """Whether a run of it can be stopped half way: no thread, no effect that may have happened, nobody else's batch."""
+    return work.batch is None and work.once is None and (on_loop(work) or work.execution == "process")
 
 
 def _type_of(record: Record) -> bytes | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from streams.core.commands import Append, Result
     from streams.core.gaps import Gap, Reason
+    from streams.core.replay import State
     from streams.core.standing import Figures
     from streams.core.track import Entry
     from streams.engine.outbox import Outbox
@@ -109,15 +110,27 @@ class Telemetry:
 
     def completed(self, entry: Entry, context: Context, result: Any) -> None:
         """A record is done for good."""
-        entry_ref = None if entry.level is SOURCE else finished_entry(entry.record, self._dlt)
-        if entry_ref is not None:
-            self._outbox.put(lambda: self._resolved(entry_ref, entry), _STATE_BYTES)
+        self._settled(entry, "resolved")
         if self._tracker is not None:
             self._tracker.completed(entry, context, result)
 
-    async def _resolved(self, ref: str, entry: Entry) -> Message:
+    def cancelled(self, entry: Entry, context: Context, *, ran: bool) -> None:
+        """A record ends as it was cancelled, in a run or before it."""
+        self._metrics.inc("keylane_records_processed_total", group=self._group, type=context.type, outcome="cancelled")
+        self._settled(entry, "discarded", "cancelled")
+        if self._tracker is not None:
+            self._tracker.cancelled(entry, context, ran=ran)
+
+    def _settled(self, entry: Entry, state: State, reason: str = "") -> None:
+        """Say what became of a dead letter, if the record is a copy of one, or one itself."""
+        ref = None if entry.level is SOURCE else finished_entry(entry.record, self._dlt)
+        if ref is not None:
+            self._outbox.put(lambda: self._state(ref, entry, state, reason), _STATE_BYTES)
+
+    async def _state(self, ref: str, entry: Entry, state: State, reason: str) -> Message:
         replay_id = headers.text(entry.record.headers, headers.REPLAY_ID) or ""
-        return state_message(ref, "resolved", at=int(time.time() * 1000), replay_id=replay_id, by=self._group)
+        at = int(time.time() * 1000)
+        return state_message(ref, state, at=at, replay_id=replay_id, by=self._group, reason=reason)
 
     def blocked(self, name: str, reason: str) -> None:
         """Something outside is away; the attempt does not count."""
@@ -131,7 +144,7 @@ class Telemetry:
         elif move.failure is not None:
             self._metrics.inc("keylane_retries_total", group=self._group, tier=str(move.level.tier))
             if self._tracker is not None:
-                self._tracker.moved(move.entry, move.failure, dead=False)
+                self._tracker.moved(move.entry, move.failure, move.due)
         else:
             self._metrics.inc("keylane_followers_total", group=self._group)
 
@@ -151,7 +164,7 @@ class Telemetry:
             level=format_level(move.level),
         )
         if self._tracker is not None:
-            self._tracker.moved(move.entry, failure, dead=True)
+            self._tracker.moved(move.entry, failure, None)
 
     def committed(self, result: str, seconds: float) -> None:
         """A commit ended: ``ok``, ``lost`` or ``failed``."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from streams.ports import Context
 
 _MOST = 2**31 - 1  # of an Avro int; a stranger's headers may say more
-_ABSENT = dict.fromkeys(("payload", "result", "error", "stack", "started"))
+_ABSENT = dict.fromkeys(("payload", "result", "error", "stack", "started", "due"))
 _BYTES = 1_000  # a step holds so much beside its texts
 
 
@@ -77,23 +77,30 @@ class Tracker:
         text = as_json(result)
         self._ended(entry, context.type, "completed", entry.attempts + 1, result=text)
 
-    def moved(self, entry: Entry, failure: Failure, *, dead: bool) -> None:
-        """The job failed and waits in a tier, or is given up."""
+    def cancelled(self, entry: Entry, context: Context, *, ran: bool) -> None:
+        """The job was cancelled, in a run or before it."""
+        self._ended(entry, context.type, "cancelled", entry.attempts + ran)
+
+    def moved(self, entry: Entry, failure: Failure, due: float | None) -> None:
+        """The job failed and waits in a tier until ``due``, seconds since the epoch; None: it is given up."""
         self._ended(
             entry,
             failure.handler,
-            "dead" if dead else "retrying",
+            "dead" if due is None else "retrying",
             entry.attempts,
+            due=None if due is None else int(due * 1000),
             error=f"{failure.exception}: {failure.message}"[:2_000],
             stack=failure.stack()[-8_192:] or None,
         )
 
-    def _ended(self, entry: Entry, name: str, status: str, attempt: int, **texts: str | None) -> None:
+    def _ended(
+        self, entry: Entry, name: str, status: str, attempt: int, due: int | None = None, **texts: str | None
+    ) -> None:
         begun = self._begun.pop(entry, None)
         if begun is None:
-            self._put(_Step(entry, name, status, attempt, **texts), *texts.values())
+            self._put(_Step(entry, name, status, attempt, due=due, **texts), *texts.values())
         else:
-            begun.end(status, attempt, texts)
+            begun.end(status, attempt, {**texts, "due": due})
             self._outbox.weigh(sum(len(text) for text in texts.values() if text))
 
     def _put(self, step: _Step, *texts: str | None) -> None:

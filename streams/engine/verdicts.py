@@ -11,10 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import UndecodableError
-from streams.core.commands import SUCCEEDED, Failed
+from streams.core.commands import CANCELLED, SUCCEEDED, Failed
 from streams.core.deadletter import Failure
 from streams.core.retry import RetryPolicy
-from streams.job import OutcomeUnknownError, Reject, Retry
+from streams.job import Cancelled, OutcomeUnknownError, Reject, Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +75,7 @@ class Verdicts:
             return Failed(call.work.retry, failure, after=outcome.after, draw=self._draw())
         if isinstance(outcome, Reject):
             return self.final(call.entry, call.work, call.context.type, RuntimeError(outcome.reason), "rejected")
-        return SUCCEEDED
+        return CANCELLED if isinstance(outcome, Cancelled) else SUCCEEDED
 
     def raised(self, call: Call, error: Exception) -> Result:
         """The handler failed."""

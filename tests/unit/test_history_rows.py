@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.job_status.model import Status
-from streams.history import JobRow, merge, merged, row, sequence
+from streams.history import MOST_STEPS, JobRow, merge, merged, row, sequence
 
 TIME = 1_700_000_000_000
 
@@ -50,6 +50,34 @@ def test_the_last_step_decides_and_the_first_facts_stay() -> None:
     assert (found.payload, found.partition, found.offset) == ('{"a": 1}', 3, 7)
     assert (found.created_at, found.started_at) == (TIME, TIME + 10)
     assert (found.updated_at, found.finished_at) == (TIME + 60, TIME + 60)
+
+
+def test_attempts_tell_of_each_run_the_latest_first() -> None:
+    (found,) = merged(map(row, LIFE))
+
+    assert [tuple(attempt) for attempt in found.attempts] == [
+        (1, 1, TIME + 50, TIME + 60, "completed", None, "w1"),
+        (2, 0, TIME + 30, TIME + 40, "dead", "boom", "w2"),
+        (1, 0, TIME + 10, TIME + 20, "retrying", "boom", "w1"),
+    ]
+
+
+def test_a_job_cancelled_while_it_waits_leaves_its_last_attempt_as_it_was() -> None:
+    waiting, running = (status(state, attempt=1, time=TIME + 20) for state in ("retrying", "processing"))
+    cancelled = status("cancelled", attempt=1, time=TIME + 30)
+
+    assert [attempt.outcome for attempt in merged(map(row, (waiting, cancelled)))[0].attempts] == ["retrying"]
+    assert [attempt.outcome for attempt in merged(map(row, (running, cancelled)))[0].attempts] == ["cancelled"]
+    assert merged(map(row, (LIFE[0], status("cancelled", time=TIME + 5))))[0].attempts == []
+
+
+def test_of_many_steps_the_latest_are_kept() -> None:
+    runs = [status("completed", attempt=number, time=TIME + number, started=TIME) for number in range(1, 140)]
+
+    (found,) = merged(map(row, reversed(runs)))
+
+    assert [attempt.number for attempt in found.attempts] == list(range(139, 39, -1))
+    assert len(found.attempts) == MOST_STEPS
 
 
 @given(st.lists(st.sampled_from(LIFE), min_size=1).map(lambda more: [*LIFE, *more]).flatmap(st.permutations))

@@ -9,6 +9,7 @@ import pytest
 
 from streams.core import commit_map, headers, moves
 from streams.core.commands import (
+    CANCELLED,
     NOT_RUN,
     SUCCEEDED,
     Append,
@@ -107,6 +108,28 @@ def test_a_key_runs_one_record_at_a_time_and_other_keys_run_beside_it() -> None:
     assert bench.turn() == ["a@source:0", "b@source:2", "-@source:3", "-@source:4"]
     bench.end("a@source:0")
     assert bench.turn() == ["a@source:1"]
+
+
+def test_a_cancelled_record_ends_at_any_level_and_its_key_goes_on_in_order() -> None:
+    bench = Bench()
+    bench.publish("a", "a", "a")
+    bench.turn()
+    bench.end("a@source:0", failed())
+    bench.turn()
+    bench.commit()
+    bench.now += 2.5
+    bench.core.tick(bench.now)
+    assert bench.turn() == ["a@0.0.1:0"]
+    bench.end("a@0.0.1:0", CANCELLED)
+    assert bench.turn() == ["a@0.0.1:1"]
+    bench.end("a@0.0.1:1", CANCELLED)
+    assert bench.turn() == ["a@0.0.1:2"]
+    bench.end("a@0.0.1:2")
+    bench.publish("a")
+    assert bench.turn() == ["a@source:3"]
+    bench.end("a@source:3", CANCELLED)
+    bench.commit()
+    assert [bench.broker.commits[0, shelf][0] for shelf in (-1, 1)] == [4, 3]
 
 
 def test_nothing_runs_before_the_first_commit_is_acknowledged() -> None:

@@ -112,7 +112,8 @@ async def test_a_run_over_before_it_was_told_of_is_one_record_and_the_same_row(t
     (in_two,) = merged(map(row, begun + told.statuses))
 
     assert told.statuses[0].started is None
-    times = ("created_at", "started_at", "updated_at", "finished_at")
+    assert [attempt.outcome for attempt in at_once.attempts] == [attempt.outcome for attempt in in_two.attempts]
+    times = ("created_at", "started_at", "updated_at", "finished_at", "steps")
     assert all(getattr(at_once, name) is not None and getattr(in_two, name) is not None for name in times)
     assert {**_facts(at_once), **dict.fromkeys(times)} == {**_facts(in_two), **dict.fromkeys(times)}
     assert (at_once.attempt, at_once.payload) == (1, '{"number":1,"name":"x"}')
@@ -122,11 +123,22 @@ async def test_a_failure_told_at_once_keeps_its_attempt_and_its_payload(told, tr
     job = entry()
     tracker.processing(job, CONTEXT, Order(number=1))
     job.attempts = 1
-    tracker.moved(job, FAILURE, dead=False)
+    tracker.moved(job, FAILURE, due=12.5)
     assert await told.write() == ["retrying"]
     (status,) = told.statuses
     assert (status.attempt, status.error, status.payload) == (1, "E: boom", '{"number":1,"name":"x"}')
     assert status.started is not None
+    assert status.due == 12_500
+
+
+async def test_a_cancelled_job_is_told_with_the_attempt_it_ended(told, tracker) -> None:
+    waiting, running = entry(), entry()
+    waiting.attempts = 1
+    tracker.cancelled(waiting, CONTEXT, ran=False)
+    tracker.processing(running, CONTEXT, Order(number=1))
+    tracker.cancelled(running, CONTEXT, ran=True)
+    assert await told.write() == ["cancelled", "cancelled"]
+    assert [(status.attempt, status.started is None) for status in told.statuses] == [(1, True), (1, False)]
 
 
 async def test_runs_that_wait_in_place_are_told_of_in_order_with_their_attempts(told, tracker) -> None:
