@@ -239,6 +239,11 @@ def _least(one: int | None, other: int | None) -> int | None:
     return min((time for time in (one, other) if time is not None), default=None)
 
 
+def storable(value: str) -> str:
+    """The text as it is stored."""
+    return _text(value)
+
+
 def _text(value: str) -> str:
     return _UNSTORABLE.sub("\ufffd", value)
 

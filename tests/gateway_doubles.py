@@ -16,7 +16,7 @@ from streams.adapters.metrics import PrometheusMetrics
 from streams.deadletters.entry import Family
 from streams.deadletters.reading import DeadLetters
 from streams.gateway.app import HEALTH, RUNNER, Parts, create_app
-from streams.history import merge, row
+from streams.history import Mark, merge, row
 from streams.job import Catalogue, Job, Queue
 from streams.live.feed import Feed
 from streams.live.reading import Reading
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from schemas.job_status.model import Status
-    from streams.history import JobRow
+    from streams.audit import Act
+    from streams.history import JobFilters, JobRow
     from streams.ports import Message, Record
 
 PAYLOAD = {
@@ -164,11 +165,41 @@ class MemoryHistory:
             raise self.away
         return self.rows.get(job_id)
 
+    async def page(self, filters: JobFilters, behind: Mark | None, most: int) -> list[JobRow]:
+        if self.away:
+            raise self.away
+        found = [row for row in self.rows.values() if meant(filters, row) and (behind is None or mark(row) < behind)]
+        return sorted(found, key=mark, reverse=True)[:most]
+
     async def end(self, _key: bytes) -> tuple[TopicPartition, int]:
         return TopicPartition("job-status", 0), 1
 
     async def reached(self, _partition: TopicPartition, _offset: int) -> bool:
         return self.caught_up
+
+
+def mark(row: JobRow) -> Mark:
+    return Mark(row.created_at, row.job_id)
+
+
+def meant(filters: JobFilters, row: JobRow) -> bool:
+    after, before = filters.created_after or 0, filters.created_before or 10**15
+    names = ("tenant", "type", "queue", "status", "key")
+    same = all(getattr(filters, name) in {None, getattr(row, name)} for name in names)
+    return same and after <= row.created_at < before
+
+
+class MemoryAudit:
+    """The audit trail as a list; ``away`` is raised."""
+
+    def __init__(self) -> None:
+        self.acts: list[Act] = []
+        self.away: Exception | None = None
+
+    async def record(self, act: Act) -> None:
+        if self.away:
+            raise self.away
+        self.acts.append(act)
 
 
 @dataclass
@@ -178,6 +209,7 @@ class Bench:
     log: MemoryLog = field(default_factory=MemoryLog)
     registry: MemoryRegistry = field(default_factory=MemoryRegistry)
     history: MemoryHistory = field(default_factory=MemoryHistory)
+    audit: MemoryAudit = field(default_factory=MemoryAudit)
     metrics: PrometheusMetrics = field(default_factory=PrometheusMetrics)
     catalogue: Catalogue = field(default_factory=lambda: CATALOGUE)
     changes: dict[str, Any] = field(default_factory=dict)
@@ -197,6 +229,7 @@ class Bench:
             "progress": self.history,
             "letters": DeadLetters(self.log, [Family("jobs.emails", "emails")], max_replays=3),
             "feed": Feed(self.log, self.log, Reading(self.codec, self.metrics), TOPICS, self.metrics),
+            "audit": self.audit,
             "redis": cast("Redis", object()),
             "metrics": self.metrics,
             "shown": self.metrics,

@@ -40,7 +40,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from streams.adapters import steps
 from streams.core.retry import RetryPolicy
-from streams.history import JobRow, merged, row
+from streams.history import JobRow, merged, row, storable
 from streams.job import Batch, TransientError, Work
 
 if TYPE_CHECKING:
@@ -91,7 +91,6 @@ JOBS = Table(
 )
 _NAMES = tuple(field.name for field in fields(JobRow))
 VERSION_TABLE = "keylane_version"
-HEAD = "0003"  # the newest of ``migrations``
 HEAD = "0004"  # the newest of ``migrations``
 # The key of PostgreSQL's advisory lock: any number nobody else uses.
 _MIGRATION_LOCK = 0x6B65796C_6D696772
@@ -199,7 +198,7 @@ class SqlHistory:
         """
         with away():
             async with self._engine.connect() as connection:
-                found = (await connection.execute(_FIND, {"job_id": job_id})).mappings().first()
+                found = (await connection.execute(_FIND, {"job_id": storable(job_id)})).mappings().first()
         return None if found is None else JobRow(**{**found, "steps": steps.from_text(found["steps"])})
 
     async def page(self, filters: JobFilters, behind: Mark | None, most: int) -> list[JobRow]:

@@ -18,9 +18,11 @@ from streams.gateway.acts import LoggedAudit, told
 from streams.gateway.deadletters import DeadLetterRoutes
 from streams.gateway.documented import event_bodies, job_bodies
 from streams.gateway.door import GatewayDoor
+from streams.gateway.driving import DrivingRoutes
 from streams.gateway.events import EventRoutes
 from streams.gateway.health import Health
 from streams.gateway.intake import LIMIT, PATIENCE, Intake
+from streams.gateway.joblist import JobListRoutes
 from streams.gateway.jobs import JobRoutes
 from streams.gateway.keys import KeyRoutes
 from streams.gateway.limits import Limits
@@ -146,6 +148,8 @@ def create_app(parts: Parts) -> web.Application:
     examples = {example["type"]: example for example in reversed(parts.catalogue.examples)}
     specs = (
         *JobRoutes(jobs, submission, lookup).specs(job_bodies([job.contract for job in jobs.values()], examples)),
+        *JobListRoutes(parts.history).specs(),
+        *DrivingRoutes(lookup, parts.publisher, parts.audit, patience=parts.patience).specs(),
         *EventRoutes(events, intake, parts.metrics).specs(event_bodies(events.values(), examples)),
         *DeadLetterRoutes(parts.letters).specs(),
         *(() if parts.keyring is None else KeyRoutes(parts.keyring).specs()),

@@ -16,7 +16,7 @@ from streams.gateway.intake import rfc3339
 from streams.gateway.models import JobAccepted, JobRequest
 from streams.gateway.problems import prefixed
 from streams.gateway.submission import LOCATION
-from streams.gateway.views import JobView
+from streams.gateway.views import AttemptView, JobDetail, JobView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +65,7 @@ class JobRoutes:
                 summary="Look at a job",
                 scope=Scope.JOBS_READ,
                 build=lambda _: self.get,
-                answer=JobView,
+                answer=JobDetail,
                 statuses={
                     200: "The job as far as it is known.",
                     401: "The credentials are missing or not valid.",
@@ -93,7 +93,7 @@ class JobRoutes:
         found = await self._lookup.find(request.match_info["id"])
         if found is None or not request[CALLER].sees(found.tenant):
             raise ProblemError("not-found", "No job has this id.")
-        return json_answer(view(found))
+        return json_answer(detail(found))
 
 
 def fitting(contract: Contract, value: Any, pointer: str) -> BaseModel:
@@ -138,7 +138,19 @@ def view(row: JobRow) -> JobView:
         started_at=_time(row.started_at),
         updated_at=rfc3339(row.updated_at),
         finished_at=_time(row.finished_at),
+        due_at=_time(row.due_at),
     )
+
+
+def detail(row: JobRow) -> JobDetail:
+    """The job with its attempts."""
+    attempts = [
+        AttemptView(
+            **{**each._asdict(), "started_at": _time(each.started_at), "ended_at": _time(each.ended_at)},
+        )
+        for each in row.attempts
+    ]
+    return JobDetail(**view(row).model_dump(), attempts=attempts)
 
 
 def json_answer(

@@ -45,6 +45,7 @@ KINDS: dict[str, Kind] = {
     "method-not-allowed": Kind(405, "The method is not allowed", "Use one of the methods in the Allow header."),
     "request-timeout": Kind(408, "The body came too slowly", "Send the request again."),
     "duplicate": Kind(409, "It was accepted before", "Nothing is to be done, or use another id."),
+    "wrong-state": Kind(409, "It is not in a state for this", "Look at it again, or at what the detail names."),
     "too-large": Kind(413, "The body is too large", "Send less at a time."),
     "unsupported-media-type": Kind(415, "The media type is not supported", "Send one the description names."),
     "rate-limited": Kind(429, "Too many requests", "Wait as long as the Retry-After header says."),

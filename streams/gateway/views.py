@@ -29,6 +29,32 @@ class JobView(Answer):
     started_at: str | None
     updated_at: str
     finished_at: str | None
+    due_at: str | None
+
+
+class JobList(Answer):
+    """A page of jobs; ``cursor`` leads to the next one, null where there is none."""
+
+    jobs: list[JobView]
+    cursor: str | None
+
+
+class AttemptView(Answer):
+    """One run; ``outcome`` is the status it led to. ``replay``: how often the job had been replayed by then."""
+
+    number: int
+    replay: int
+    started_at: str | None
+    ended_at: str | None
+    outcome: str
+    error: str | None
+    worker: str | None
+
+
+class JobDetail(JobView):
+    """A job with its attempts, the latest first; of very many the last 50 or more."""
+
+    attempts: list[AttemptView]
 
 
 class Place(Answer):

@@ -13,7 +13,7 @@ from streams.ports import TopicPartition
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LONGEST = 8_000  # characters: what clients send back in a header
+LONGEST = 6_000  # characters: clients send it back in a header or a query
 _TOPIC = re.compile(r"([A-Za-z0-9._-]{1,249}):(\d{1,18}(?:,\d{1,18})*)")
 
 

@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0004"
-down_revision = "0002"
+down_revision = "0003"
 
 _FIELDS = ("tenant", "type", "queue", "status", "key")
 _BEFORE = {
