@@ -56,6 +56,24 @@ class JobHistory(Protocol):
         """
 
 
+class Tickets(Protocol):
+    """Hands out what proves, once and for a short while, that somebody was there before."""
+
+    async def issue(self, holder: str) -> str:
+        """A ticket for the holder.
+
+        Raises:
+            TransientError: Nobody keeps it now.
+        """
+
+    async def take(self, ticket: str) -> str | None:
+        """The holder of a ticket, which is worth nothing any more; None where there is no such ticket.
+
+        Raises:
+            TransientError: Nobody can tell now.
+        """
+
+
 class ProblemError(Exception):
     """A request that is not carried out; the gateway turns it into an RFC 9457 answer.
 
@@ -164,7 +182,7 @@ class RouteSpec:
         body: The model of the JSON body.
         other_bodies: Models of the body in further media types, by media type.
         query: The model of the query parameters.
-        answer: The model of the successful answer.
+        answer: The model of the successful answer, of the media type ``answer_type``.
         scope: What a caller must have, a value of ``streams.gateway.access.Scope``; None: it is for everybody.
         statuses: What each status means; those from 400 up are answered as problems, unless ``answers_errors``.
     """
@@ -178,5 +196,6 @@ class RouteSpec:
     other_bodies: Mapping[str, type[BaseModel]] = field(default_factory=dict)
     query: type[BaseModel] | None = None
     answer: type[BaseModel] | None = None
+    answer_type: str = "application/json"
     scope: str | None = None
     answers_errors: bool = False

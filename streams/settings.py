@@ -68,6 +68,7 @@ class Settings(BaseSettings):
     secret_keys: SecretStr | None = None  # id:base64 of 32 bytes, comma-separated; the first one makes new things
     jwt_issuers: SecretStr | None = None  # JSON list, see docs/access.md
     max_body_bytes: int = 1_048_576
+    live_subscribers: int = 10_000  # streams and WebSockets of one gateway at once
     public_url: str | None = None
     limits: tuple[dict[str, Any], ...] = ()  # of requests; see streams.gateway.limits.Limit
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()  # whose X-Forwarded-For is believed

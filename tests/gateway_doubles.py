@@ -20,6 +20,7 @@ from streams.history import Mark, merge, row
 from streams.job import Catalogue, Job, Queue
 from streams.live.feed import Feed
 from streams.live.reading import Reading
+from streams.live.rewind import Rewind
 from streams.ports import Position, TopicPartition
 
 if TYPE_CHECKING:
@@ -90,6 +91,9 @@ class MemoryLog:
         self.go = asyncio.Event()
         self.grown = asyncio.Event()
         self.cut: Exception | None = None
+        self.begins: dict[str, int] = {}
+        self.unreadable: Exception | None = None
+        self.passes = 0
 
     def of(self, topic: str) -> list[Message]:
         return [message for message in self.messages if message.topic == topic]
@@ -105,11 +109,16 @@ class MemoryLog:
         return Position(message.topic, 0, len(self.of(message.topic)) - 1)
 
     async def send(self, message: Message) -> Any:
-        raise NotImplementedError
+        position: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
+        position.set_result(await self.publish(message))
+        return position
 
     async def read(
         self, start: Mapping[TopicPartition, int], end: Mapping[TopicPartition, int]
     ) -> AsyncIterator[Sequence[Record]]:
+        if self.unreadable:
+            raise self.unreadable
+        self.passes += 1
         for place, limit in end.items():
             yield [
                 MemoryRecord(place.topic, 0, offset, message.key, message.value, message.headers)
@@ -134,7 +143,7 @@ class MemoryLog:
         return {TopicPartition(topic, 0): len(self.of(topic)) for topic in topics}
 
     async def starts(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
-        return {TopicPartition(topic, 0): 0 for topic in topics}
+        return {TopicPartition(topic, 0): self.begins.get(topic, 0) for topic in topics}
 
 
 @dataclass
@@ -189,6 +198,24 @@ def meant(filters: JobFilters, row: JobRow) -> bool:
     return same and after <= row.created_at < before
 
 
+class MemoryTickets:
+    """Tickets that never grow old; ``away`` is raised."""
+
+    def __init__(self) -> None:
+        self.holders: dict[str, str] = {}
+        self.away: Exception | None = None
+
+    async def issue(self, holder: str) -> str:
+        if self.away:
+            raise self.away
+        ticket = f"t{len(self.holders)}"
+        self.holders[ticket] = holder
+        return ticket
+
+    async def take(self, ticket: str) -> str | None:
+        return self.holders.pop(ticket, None)
+
+
 class MemoryAudit:
     """The audit trail as a list; ``away`` is raised."""
 
@@ -210,6 +237,7 @@ class Bench:
     registry: MemoryRegistry = field(default_factory=MemoryRegistry)
     history: MemoryHistory = field(default_factory=MemoryHistory)
     audit: MemoryAudit = field(default_factory=MemoryAudit)
+    tickets: MemoryTickets = field(default_factory=MemoryTickets)
     metrics: PrometheusMetrics = field(default_factory=PrometheusMetrics)
     catalogue: Catalogue = field(default_factory=lambda: CATALOGUE)
     changes: dict[str, Any] = field(default_factory=dict)
@@ -228,6 +256,8 @@ class Bench:
             "history": self.history,
             "progress": self.history,
             "letters": DeadLetters(self.log, [Family("jobs.emails", "emails")], max_replays=3),
+            "rewind": Rewind(self.log, Reading(self.codec, self.metrics)),
+            "tickets": self.tickets,
             "feed": Feed(self.log, self.log, Reading(self.codec, self.metrics), TOPICS, self.metrics),
             "audit": self.audit,
             "redis": cast("Redis", object()),

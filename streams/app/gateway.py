@@ -24,6 +24,7 @@ from streams.adapters.kafka.reader import KafkaLogReader
 from streams.adapters.metrics import PrometheusMetrics
 from streams.adapters.progress import KafkaProgress
 from streams.adapters.rates import RedisRates
+from streams.adapters.tickets import RedisTickets
 from streams.app.access import Guard, guard, modes_of
 from streams.app.connections import Connections, connections
 from streams.deadletters.entry import families
@@ -40,6 +41,7 @@ from streams.groups import groups
 from streams.history import GROUP, TOPIC
 from streams.live.feed import Feed
 from streams.live.reading import Reading
+from streams.live.rewind import Rewind
 from streams.rates import LocalRates
 from streams.settings import SettingsError
 
@@ -134,6 +136,9 @@ def _parts(
     guarding: Guard,
 ) -> Parts:
     peers = Peers(settings.trusted_proxies)
+    metrics, peers = PrometheusMetrics(), Peers(settings.trusted_proxies)
+    metrics = PrometheusMetrics()
+    reading = Reading(found.codec, metrics)
     return Parts(
         publisher=found.publisher,
         codec=found.codec,
@@ -142,7 +147,11 @@ def _parts(
         history=sql.SqlHistory(found.sql),
         progress=progress,
         letters=DeadLetters(found.reader, families(groups(found.catalogue)), max_replays=settings.max_replays),
-        feed=_feed(found, metrics),
+        feed=Feed(
+            KafkaFollower(found.kafka), found.reader, reading, _live_topics(), metrics, most=settings.live_subscribers
+        ),
+        rewind=Rewind(found.reader, reading),
+        tickets=RedisTickets(found.redis),
         redis=found.redis,
         metrics=metrics,
         shown=metrics,
@@ -175,9 +184,8 @@ def _limits(settings: Settings, redis: Redis, peers: Peers) -> Limits:
     return Limits(limits, RedisRates(redis), LocalRates(clock), address=peers.address, clock=clock)
 
 
-def _feed(found: Connections, metrics: PrometheusMetrics) -> Feed:
-    topics = {TOPIC, *(contract.topic for contract in contracts() if contract.kind == "event")}
-    return Feed(KafkaFollower(found.kafka), found.reader, Reading(found.codec, metrics), topics, metrics)
+def _live_topics() -> set[str]:
+    return {TOPIC, *(contract.topic for contract in contracts() if contract.kind == "event")}
 
 
 @contextlib.asynccontextmanager

@@ -26,6 +26,7 @@ from streams.gateway.joblist import JobListRoutes
 from streams.gateway.jobs import JobRoutes
 from streams.gateway.keys import KeyRoutes
 from streams.gateway.limits import Limits
+from streams.gateway.live import LiveRoutes
 from streams.gateway.lookup import PATIENCE as LOOKUP_PATIENCE
 from streams.gateway.lookup import Lookup
 from streams.gateway.middleware import Around
@@ -34,6 +35,7 @@ from streams.gateway.pages import Pages
 from streams.gateway.peers import PEERS, Origins, Peers
 from streams.gateway.problems import Problems
 from streams.gateway.submission import Submission
+from streams.gateway.tickets import Ticketed, TicketRoutes
 from streams.rates import LocalRates
 
 if TYPE_CHECKING:
@@ -45,12 +47,13 @@ if TYPE_CHECKING:
     from schemas.contract import Contract
     from streams.audit import Audit
     from streams.deadletters.reading import DeadLetters
-    from streams.door import JobHistory, Progress, RouteSpec
+    from streams.door import JobHistory, Progress, RouteSpec, Tickets
     from streams.gateway.access import Access
     from streams.gateway.health import HealthCheck
     from streams.gateway.keys import Keyring
     from streams.job import Catalogue
     from streams.live.feed import Feed
+    from streams.live.rewind import Rewind
     from streams.metrics import Metrics
     from streams.ports import Publisher
 
@@ -95,6 +98,8 @@ class Parts:
         audit: Keeps the acts of administrators.
         keyring: The API keys, where there are any.
         feed: Tells what happens, as it happens; it is run with the application.
+        rewind: Tells what happened before.
+        tickets: For those who listen without headers.
         base_url: Where clients reach the gateway; starts the types of problems.
         unacknowledged: Records that may wait for the broker at once.
         patience: Seconds a record may wait for it.
@@ -109,6 +114,8 @@ class Parts:
     progress: Progress
     letters: DeadLetters
     feed: Feed
+    rewind: Rewind
+    tickets: Tickets
     redis: Redis
     metrics: Metrics
     shown: ShownMetrics
@@ -150,6 +157,8 @@ def create_app(parts: Parts) -> web.Application:
         *JobRoutes(jobs, submission, lookup).specs(job_bodies([job.contract for job in jobs.values()], examples)),
         *JobListRoutes(parts.history).specs(),
         *DrivingRoutes(lookup, parts.publisher, parts.audit, patience=parts.patience).specs(),
+        *LiveRoutes(parts.feed, parts.rewind, parts.metrics).specs(),
+        *TicketRoutes(parts.tickets).specs(),
         *EventRoutes(events, intake, parts.metrics).specs(event_bodies(events.values(), examples)),
         *DeadLetterRoutes(parts.letters).specs(),
         *(() if parts.keyring is None else KeyRoutes(parts.keyring).specs()),
@@ -158,11 +167,16 @@ def create_app(parts: Parts) -> web.Application:
     )
     app[ROUTES], app[PEERS] = specs, parts.peers
     _serve(app, specs, parts, GatewayDoor(submission, lookup, parts.redis, parts.catalogue.options))
+    _serve(app, specs, parts, GatewayDoor(submission, lookup, parts.redis, parts.catalogue.options))
     _serve_pages(app, specs, parts)
 
     async def close(_app: web.Application) -> None:
         await submission.close()
 
+    async def let_go(_app: web.Application) -> None:
+        parts.feed.stop()  # before the server waits for requests to end: these never do by themselves
+
+    app.on_shutdown.append(let_go)
     app.on_cleanup.append(close)
     app.cleanup_ctx.append(partial(_fed, parts.feed))
     return app
@@ -176,12 +190,13 @@ async def _fed(feed: Feed, _app: web.Application) -> AsyncIterator[None]:
 
 
 def _serve(app: web.Application, specs: Sequence[RouteSpec], parts: Parts, door: GatewayDoor) -> None:
+    access = Ticketed(parts.access, parts.tickets)
     for spec in specs:
         handler = spec.build(door)
         if spec.scope in _ACTS_FOR_TENANTS and spec.method != "GET":
             handler = told(parts.audit, handler)
         if spec.scope is not None:
-            handler = guarded(parts.access, parts.limits, spec, spec.scope, handler)
+            handler = guarded(access, parts.limits, spec, spec.scope, handler)
         app.router.add_route(spec.method, spec.path, handler)
 
 

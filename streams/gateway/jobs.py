@@ -127,8 +127,8 @@ def view(row: JobRow) -> JobView:
         status=row.status,
         attempt=row.attempt,
         replays=row.replays,
-        payload=_value(row.payload),
-        result=_value(row.result),
+        payload=as_value(row.payload),
+        result=as_value(row.result),
         error=row.error,
         worker=row.worker,
         topic=row.topic,
@@ -160,7 +160,8 @@ def json_answer(
     return web.Response(text=model.model_dump_json(), status=status, content_type=body.JSON, headers=headers)
 
 
-def _value(text: str | None) -> Any:
+def as_value(text: str | None) -> Any:
+    """The value of JSON text."""
     return None if text is None else json.loads(text)
 
 

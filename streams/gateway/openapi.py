@@ -136,5 +136,5 @@ def _response(route: RouteSpec, status: int, schemas: dict[Any, Any]) -> dict[st
     if status >= _FIRST_ERROR and not route.answers_errors:
         response["content"] = {MEDIA_TYPE: {"schema": {"$ref": _REFERENCE.format(model="Problem")}}}
     elif route.answer is not None:
-        response["content"] = {"application/json": {"schema": schemas[route.answer]}}
+        response["content"] = {route.answer_type: {"schema": schemas[route.answer]}}
     return response

@@ -48,6 +48,7 @@ KINDS: dict[str, Kind] = {
     "wrong-state": Kind(409, "It is not in a state for this", "Look at it again, or at what the detail names."),
     "too-large": Kind(413, "The body is too large", "Send less at a time."),
     "unsupported-media-type": Kind(415, "The media type is not supported", "Send one the description names."),
+    "upgrade-required": Kind(426, "This is a WebSocket", "Send the headers of RFC 6455, or use the event stream."),
     "rate-limited": Kind(429, "Too many requests", "Wait as long as the Retry-After header says."),
     "internal": Kind(500, "Something went wrong on our side", "Tell the operator the request_id."),
     "unavailable": Kind(503, "Not available for now", "Send the same request, with the same id, again later."),

@@ -21,7 +21,7 @@ import structlog
 from streams.job import TransientError
 from streams.live import positions
 from streams.live.notice import Index
-from streams.live.subscription import ROOM, Subscription
+from streams.live.subscription import CUT, ROOM, STOPPING, Subscription
 from streams.ports import OutOfRangeError, TopicPartition
 
 if TYPE_CHECKING:
@@ -35,10 +35,14 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LINGER = 60.0  # seconds
-CUT = "the log was cut where this was being read; load what you show anew"
+MOST = 10_000  # subscribers
 _PATIENCE = 5.0  # seconds until a reader that does not get going is an error
 _AGAIN = 0.5  # seconds between tries while the cluster is away
 _LOOK = 30.0  # seconds between looks for topics that do not exist yet
+
+
+class FullError(Exception):
+    """There are as many subscribers as there may be."""
 
 
 class Feed:
@@ -47,6 +51,7 @@ class Feed:
     Args:
         topics: What is read; those that do not exist yet are read from their start on once they do.
         room: Notices that may wait for one subscriber.
+        most: Subscribers at once.
         monotonic: Seconds that never go back.
     """
 
@@ -59,6 +64,7 @@ class Feed:
         metrics: Metrics,
         *,
         room: int = ROOM,
+        most: int = MOST,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._follower = follower
@@ -67,6 +73,7 @@ class Feed:
         self._topics = set(topics)
         self._metrics = metrics
         self._room = room
+        self._most = most
         self._monotonic = monotonic
         self._members: Index[Subscription] = Index()
         self._wanted = asyncio.Event()
@@ -80,8 +87,11 @@ class Feed:
 
         Raises:
             TransientError: The reader does not get going.
+            FullError: There are too many.
         """
         await self._reads()
+        if len(self._members) >= self._most:
+            raise FullError
         member = Subscription(interest, room=self._room)
         self._members.add(interest, member)
         self._counted()
@@ -90,6 +100,13 @@ class Feed:
         finally:
             self._members.remove(interest, member)
             self._counted()
+            if member.dropped is not None:
+                self._metrics.inc("keylane_live_dropped_total", reason=member.dropped.name)
+
+    def stop(self) -> None:
+        """Drop everybody: the process stops."""
+        for member in self._members:
+            member.drop(STOPPING)
 
     async def run(self) -> None:
         """Read whenever there is somebody to tell; ends only by being cancelled."""
@@ -151,12 +168,13 @@ class Feed:
                 for member in found:
                     member.tell(notice)
 
+    def _rest(self) -> None:
+        self._ready.clear()
+        self._wanted.clear()
+        self.positions = {}
+
     def _begin_anew(self) -> None:
         for member in self._members:
             member.drop(CUT)
         self._ready.clear()
         self.positions = {}
-
-    def _rest(self) -> None:
-        self._begin_anew()
-        self._wanted.clear()

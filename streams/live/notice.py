@@ -38,17 +38,21 @@ class Notice:
         about: What it is about, by the fields of an ``Interest``; None where it has no such thing.
         body: The ``Status`` of a job, or an ``Event``.
         id: Whoever reads on behind this id is told everything that comes after.
-        shown: For whoever shows it to many: what it made of it.
+        shown: For those who show it to many: what they made of it.
     """
 
     __slots__ = ("about", "body", "id", "kind", "shown")
 
-    def __init__(self, kind: Literal["job", "event"], about: Interest, body: Any) -> None:
-        self.kind = kind
+    def __init__(self, kind: Literal["job", "event"], about: Interest, body: Any, id: str = "") -> None:  # noqa: A002 - its name in SSE
+        self.kind: Literal["job", "event"] = kind
         self.about = about
         self.body = body
-        self.id = ""
-        self.shown: Any = None
+        self.id = id
+        self.shown: dict[str, Any] = {}
+
+    def under(self, other: str) -> Notice:
+        """The same, as somebody else's with another id."""
+        return Notice(self.kind, self.about, self.body, other)
 
 
 class Event(NamedTuple):
@@ -69,12 +73,13 @@ class Index(Generic[M]):
         self._members: dict[Interest, dict[M, None]] = {}
         self._shapes: Counter[tuple[bool, ...]] = Counter()
         self._jobs: Counter[str | None] = Counter()
+        self._count = 0
 
     def __bool__(self) -> bool:
         return bool(self._members)
 
     def __len__(self) -> int:
-        return sum(map(len, self._members.values()))
+        return self._count
 
     def __iter__(self) -> Iterator[M]:
         for members in list(self._members.values()):
@@ -86,11 +91,13 @@ class Index(Generic[M]):
             self._members[interest] = {}
             self._shapes[_shape(interest)] += 1
             self._jobs[interest.job] += 1
+        self._count += member not in self._members[interest]
         self._members[interest][member] = None
 
     def remove(self, interest: Interest, member: M) -> None:
         """Take it out, if it is in."""
         found = self._members.get(interest, {})
+        self._count -= member in found
         found.pop(member, None)
         if not found and self._members.pop(interest, None) is not None:
             _one_less(self._shapes, _shape(interest))

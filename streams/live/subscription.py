@@ -6,13 +6,24 @@ Invariant: at most ``room`` notices wait; whoever does not keep up is dropped, a
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from streams.live.notice import Interest, Notice
 
 ROOM = 1_000
-SLOW = "too slow: more waited than is kept; read on behind the last id"
+
+
+class Drop(NamedTuple):
+    """Why somebody is told nothing more: a name for the metrics, a sentence for the one who is dropped."""
+
+    name: str
+    reason: str
+
+
+SLOW = Drop("slow", "too slow: more happened than is kept for one reader; read on behind the last id")
+CUT = Drop("cut", "the log was cut where this was being read: load what you show anew")
+STOPPING = Drop("stopping", "this gateway stops: read on at another one, behind the last id")
 
 
 class Subscription:
@@ -27,7 +38,7 @@ class Subscription:
 
     def __init__(self, interest: Interest, *, room: int = ROOM) -> None:
         self.interest = interest
-        self.dropped: str | None = None
+        self.dropped: Drop | None = None
         self._room = room
         self._waiting: list[Notice] = []
         self._woken: asyncio.Future[None] | None = None
@@ -40,10 +51,10 @@ class Subscription:
         else:
             self.drop(SLOW)
 
-    def drop(self, reason: str) -> None:
+    def drop(self, why: Drop) -> None:
         """Tell nothing more; what waits may still be taken."""
         if self.dropped is None:
-            self.dropped = reason
+            self.dropped = why
             self._wake()
 
     async def take(self, wait: float) -> list[Notice]:

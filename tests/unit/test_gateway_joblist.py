@@ -16,6 +16,8 @@ from tests.unit.test_gateway_jobs import problem, stored_status
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from streams.gateway.access import Identify
+
 TIME = 1_700_000_000_000
 
 
@@ -25,7 +27,10 @@ class As:
     def __init__(self, tenant: str | None, *scopes: str) -> None:
         self._caller = Caller(f"key:{tenant}", tenant, frozenset(scopes or Scope))
 
-    async def caller(self, request: web.Request) -> Caller:
+    def at(self, path: str, scope: str) -> Identify:
+        return self._of
+
+    async def _of(self, request: web.Request) -> Caller:
         return self._caller
 
 

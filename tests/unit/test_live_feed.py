@@ -14,11 +14,11 @@ from schemas.reservation_held.model import CONTRACT as HELD_CONTRACT
 from streams.event import Attributes, to_headers
 from streams.job import TransientError
 from streams.live import feed as feed_module
-from streams.live.feed import CUT, Feed
+from streams.live.feed import Feed, FullError
 from streams.live.notice import Index, Interest, Notice
 from streams.live.positions import decode, encode
 from streams.live.reading import Reading
-from streams.live.subscription import SLOW, Subscription
+from streams.live.subscription import CUT, SLOW, STOPPING, Subscription
 from streams.ports import Message, OutOfRangeError, TopicPartition
 from tests.eventually import eventually
 from tests.gateway_doubles import HELD, TOPICS, Bench
@@ -147,6 +147,22 @@ async def test_a_cut_log_drops_everybody_and_the_next_ones_are_told_what_comes(l
         async with feed.subscribed(Interest()) as after:
             await live.happens(status())
             assert len(await told(after)) == 1
+
+
+async def test_so_many_are_told_and_no_more_and_all_are_let_go_when_the_process_stops(live: Live) -> None:
+    async with live.feed(most=1) as feed:
+        async with feed.subscribed(Interest()) as only:
+            with pytest.raises(FullError):
+                async with feed.subscribed(Interest()):
+                    raise AssertionError
+            feed.stop()
+            assert await only.take(9) == []
+            assert only.dropped == STOPPING
+        async with feed.subscribed(Interest()):
+            pass
+
+    assert b'keylane_live_dropped_total{reason="stopping"} 1.0' in live.metrics.text()
+    assert b"keylane_live_subscribers 0.0" in live.metrics.text()
 
 
 async def test_what_nobody_can_read_is_counted_and_passed_over(live: Live) -> None:
