@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -14,7 +15,9 @@ from schemas.codec import Codec
 from schemas.notification_signin.model import CONTRACT as SIGNIN
 from streams.adapters.metrics import PrometheusMetrics
 from streams.deadletters.entry import Family
+from streams.deadletters.operation import Operations
 from streams.deadletters.reading import DeadLetters
+from streams.deadletters.writing import Clock
 from streams.gateway.app import HEALTH, RUNNER, Parts, create_app
 from streams.history import Mark, merge, row
 from streams.job import Catalogue, Job, Queue
@@ -54,6 +57,7 @@ HELD = {
     "expires_at": "2026-11-24T10:15:00+08:00",
 }
 TOPICS = ("job-status", "events.reservation")
+CLOCK = Clock(time.time, time.monotonic, asyncio.sleep)
 EXAMPLE = {"type": SIGNIN.name, "tenant": "steppe", "entity": "user-1", "data": PAYLOAD}
 
 
@@ -247,6 +251,10 @@ class Bench:
     def codec(self) -> Codec:
         return Codec(self.registry, contracts(), max_bytes=self.longest_value)
 
+    @property
+    def letters(self) -> DeadLetters:
+        return DeadLetters(self.log, [Family("jobs.emails", "emails")], max_replays=3)
+
     def app(self) -> web.Application:
         parts: dict[str, Any] = {
             "publisher": self.log,
@@ -255,7 +263,8 @@ class Bench:
             "catalogue": self.catalogue,
             "history": self.history,
             "progress": self.history,
-            "letters": DeadLetters(self.log, [Family("jobs.emails", "emails")], max_replays=3),
+            "letters": self.letters,
+            "operations": lambda caller: Operations(self.letters, self.log, CLOCK, by=f"{caller}@bench:1"),
             "rewind": Rewind(self.log, Reading(self.codec, self.metrics)),
             "tickets": self.tickets,
             "feed": Feed(self.log, self.log, Reading(self.codec, self.metrics), TOPICS, self.metrics),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.metadata
 import ipaddress
 import os
+import socket
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -27,8 +30,11 @@ from streams.adapters.rates import RedisRates
 from streams.adapters.tickets import RedisTickets
 from streams.app.access import Guard, guard, modes_of
 from streams.app.connections import Connections, connections
+from streams.app.tools import has_ended
 from streams.deadletters.entry import families
+from streams.deadletters.operation import Operations
 from streams.deadletters.reading import DeadLetters
+from streams.deadletters.writing import Clock
 from streams.gateway.acts import registrar
 from streams.gateway.app import HEALTH, RUNNER, Parts, create_app
 from streams.gateway.health import HealthCheck
@@ -139,6 +145,7 @@ def _parts(
     metrics, peers = PrometheusMetrics(), Peers(settings.trusted_proxies)
     metrics = PrometheusMetrics()
     reading = Reading(found.codec, metrics)
+    letters = DeadLetters(found.reader, families(groups(found.catalogue)), max_replays=settings.max_replays)
     return Parts(
         publisher=found.publisher,
         codec=found.codec,
@@ -146,7 +153,8 @@ def _parts(
         catalogue=found.catalogue,
         history=sql.SqlHistory(found.sql),
         progress=progress,
-        letters=DeadLetters(found.reader, families(groups(found.catalogue)), max_replays=settings.max_replays),
+        letters=letters,
+        operations=partial(_operations, letters, found),
         feed=Feed(
             KafkaFollower(found.kafka), found.reader, reading, _live_topics(), metrics, most=settings.live_subscribers
         ),
@@ -182,6 +190,12 @@ def _limits(settings: Settings, redis: Redis, peers: Peers) -> Limits:
         raise SettingsError(f"KEYLANE_LIMITS: {place}: {found['msg']} (see docs/gateway.md)") from None
     clock = time.monotonic
     return Limits(limits, RedisRates(redis), LocalRates(clock), address=peers.address, clock=clock)
+
+
+def _operations(letters: DeadLetters, found: Connections, caller: str) -> Operations:
+    clock = Clock(time.time, time.monotonic, asyncio.sleep)
+    by = f"{caller}@{socket.gethostname()}:{os.getpid()}"
+    return Operations(letters, found.publisher, clock, by=by, ended=has_ended)
 
 
 def _live_topics() -> set[str]:

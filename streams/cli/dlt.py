@@ -21,6 +21,7 @@ from streams.cli.mistakes import explained
 from streams.core import headers as h
 from streams.deadletters.entry import parse_ref
 from streams.deadletters.reading import DeadLetterError
+from streams.deadletters.story import bytes_shown, headers_shown, story
 from streams.dev.addresses import attach
 from streams.settings import load
 
@@ -82,12 +83,12 @@ def show(
         entry, standing, payload = asyncio.run(_shown(attach(load()), ref))
     stack = h.text(entry.record.headers, h.STACK) or ""
     if output == "json":
-        details = {"headers": dict(view.headers_shown(entry)), "stack": stack, "payload": payload}
+        details = {"headers": dict(headers_shown(entry)), "stack": stack, "payload": payload}
         typer.echo(view.dumped({**view.as_json(entry), **details, "history": _history(entry, standing)}))
         return
     Console().print(view.table([entry]))
     facts = Table("header", "value", show_lines=False)
-    for name, value in view.headers_shown(entry):
+    for name, value in headers_shown(entry):
         facts.add_row(view.plain(name), view.plain(value))
     Console().print(facts)
     for title, text in (("stack", stack), ("payload", payload)):
@@ -114,19 +115,12 @@ async def _payload(settings: Settings, value: bytes | None) -> str:
             await codec.load(value)
             decoded = codec.decode_now(value)
         except (UndecodableError, RegistryUnavailableError) as error:
-            return f"{view.bytes_shown(value)}\n({error})"
-    return view.bytes_shown(value) if decoded is None else decoded.model.model_dump_json(indent=2)
+            return f"{bytes_shown(value)}\n({error})"
+    return bytes_shown(value) if decoded is None else decoded.model.model_dump_json(indent=2)
 
 
 def _history(entry: Entry, standing: Standing) -> list[dict[str, Any]]:
-    steps = [{"at": view.when(entry.failed_at), "state": "died", "what": entry.classification}]
-    operation, note = standing.operation, standing.note
-    if operation is not None:
-        state = f"{operation.name}, {operation.status}"
-        steps.append({"at": view.when(operation.at), "state": state, "by": operation.by, "reason": operation.reason})
-    if note is not None:
-        steps.append({"at": view.when(note.at), "state": note.state, "by": note.by, "reason": note.reason})
-    return steps
+    return [{**chapter._asdict(), "at": view.when(chapter.at)} for chapter in story(entry, standing)]
 
 
 @app.command()

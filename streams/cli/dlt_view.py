@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from streams.deadletters.entry import Entry
 
 _COLOURS = {"open": "red", "parked": "magenta", "waiting": "yellow", "resolved": "green", "replayed": "cyan"}
-_HEX = 512  # bytes shown of a payload that cannot be decoded
 
 
 def table(entries: Iterable[Entry]) -> Table:
@@ -86,26 +85,6 @@ def plan_table(plan: Plan) -> Table:
     for topic, count in sorted(counts.items()):
         shown.add_row(plain(topic), str(count))
     return shown
-
-
-def headers_shown(entry: Entry) -> list[tuple[str, str]]:
-    """All headers but the stack, as text."""
-    aside = {h.STACK, "kafka_exception-stacktrace", "__streams.errors.stacktrace"}
-    return [(name, bytes_shown(value)) for name, value in entry.record.headers if name not in aside]
-
-
-def bytes_shown(value: bytes | None) -> str:
-    """Text where it is text, else hexadecimal; long values are cut."""
-    if value is None:
-        return "null"
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        text = ""
-    if text.isprintable() and (text or not value):
-        return text
-    more = f" … {len(value)} bytes" if len(value) > _HEX else ""
-    return f"0x{value[:_HEX].hex()}{more}"
 
 
 def when(milliseconds: int) -> str:

@@ -161,6 +161,7 @@ class Filters:
         until: Failed before, ms since the epoch.
         first: Lowest offset.
         last: Highest offset.
+        refs: These very entries.
     """
 
     group: str | None = None
@@ -175,10 +176,12 @@ class Filters:
     first: int | None = None
     last: int | None = None
     states: frozenset[State] = frozenset()
+    refs: frozenset[str] = frozenset()
 
     def has_family(self, family: Family) -> bool:
         """Whether entries of the family can match."""
-        return self.group in {None, family.group} and self.topic in {None, family.source, family.dlt}
+        named = not self.refs or any(ref.startswith(f"{family.dlt}/") for ref in self.refs)
+        return named and self.group in {None, family.group} and self.topic in {None, family.source, family.dlt}
 
     def match(self, entry: Entry) -> bool:
         """Whether the entry is meant."""
@@ -190,6 +193,7 @@ class Filters:
                 self.exception in {None, entry.exception, entry.exception.rpartition(".")[2]},
                 self.partition in {None, entry.where.partition},
                 not self.states or entry.state in self.states,
+                not self.refs or entry.ref in self.refs,
                 _within(self.since, entry.failed_at, None if self.until is None else self.until - 1),
                 _within(self.first, entry.offset, self.last),
             )

@@ -223,5 +223,5 @@ def _by_topic(ends: Mapping[TopicPartition, int]) -> dict[str, dict[str, int]]:
 
 
 def _shown(filters: Filters) -> dict[str, Any]:
-    values = {**asdict(filters), "states": sorted(filters.states)}
+    values = {**asdict(filters), "states": sorted(filters.states), "refs": sorted(filters.refs)}
     return {name: value for name, value in values.items() if value not in (None, [])}

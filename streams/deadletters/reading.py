@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 WINDOW = 4_000  # records
 # Dead letters are written within moments of their failure, but by several clocks.
 CLOCKS_APART = 60_000  # ms
+# Copies of one dead letter lie about as near to each other: read again before where a list goes on.
+OVERLAP = 500  # records
 
 
 class DeadLetterError(Exception):
@@ -95,12 +97,34 @@ class DeadLetters:
         async for batch in self._reader.read({place: start}, {place: ends[place]}):
             ledger.fold(batch)
 
-    async def entries(self, filters: Filters, ledger: Ledger) -> AsyncIterator[Entry]:
-        """The entries that match; newest first within a partition, and nearly so over all."""
-        spans = await self._spans(filters)
+    async def entries(
+        self, filters: Filters, ledger: Ledger, below: Mapping[TopicPartition, int] | None = None
+    ) -> AsyncIterator[Entry]:
+        """The entries that match; newest first within a partition, and nearly so over all.
+
+        Args:
+            filters: Which are meant.
+            ledger: Their states.
+            below: Go on in each partition with the offsets below these.
+        """
+        ends = below or {}
+        spans = {
+            place: (low, min(end, ends.get(place, end) + OVERLAP))
+            for place, (low, end) in (await self._spans(filters)).items()
+            if low < ends.get(place, end)
+        }
         async for found in self._scan(spans, ledger, filters.since):
-            if found.twin is None and filters.match(found.entry):
+            at = found.entry.offset
+            if (
+                found.twin is None
+                and at < ends.get(TopicPartition(*found.entry.where), at + 1)
+                and filters.match(found.entry)
+            ):
                 yield found.entry
+
+    async def ends(self, filters: Filters) -> dict[TopicPartition, int]:
+        """Where the dead letters of the families meant end now."""
+        return {place: end for place, (_, end) in (await self._spans(filters)).items()}
 
     async def everything(self, filters: Filters, ledger: Ledger) -> AsyncIterator[Found]:
         """All entries and copies of the families and the partition meant, whether or not the filters match."""
@@ -152,7 +176,7 @@ class DeadLetters:
             window = {place: (max(low, end - size), end) for place, (low, end) in spans.items()}
             records = await self._read(window)
             found = [Found(self._entry(record, ledger), copies.twin(record)) for record in records]
-            for one in sorted(found, key=lambda one: one.entry.record.timestamp, reverse=True):
+            for one in _newest_first(found):
                 yield one
             passed = _passed(records, since)
             spans = {
@@ -175,6 +199,17 @@ class DeadLetters:
         if is_follower(record):
             return replace(entry, state="waiting")
         return replace(entry, state="parked") if entry.replays >= self._max_replays else entry
+
+
+def _newest_first(found: Iterable[Found]) -> list[Found]:
+    """By their times, but never out of the order of their partition, in which they come, whatever clocks said."""
+    times: dict[Where, int] = {}
+    timed: list[tuple[int, Found]] = []
+    for one in found:
+        where, time = one.entry.where, one.entry.record.timestamp
+        times[where] = min(times.get(where, time), time)
+        timed.append((times[where], one))
+    return [one for _, one in sorted(timed, key=lambda pair: pair[0], reverse=True)]
 
 
 class _Copies:

@@ -16,6 +16,7 @@ from aiohttp import web
 from streams.gateway.access import OpenAccess, Scope, guarded
 from streams.gateway.acts import LoggedAudit, told
 from streams.gateway.deadletters import DeadLetterRoutes
+from streams.gateway.dltwork import DltWork
 from streams.gateway.documented import event_bodies, job_bodies
 from streams.gateway.door import GatewayDoor
 from streams.gateway.driving import DrivingRoutes
@@ -25,6 +26,7 @@ from streams.gateway.intake import LIMIT, PATIENCE, Intake
 from streams.gateway.joblist import JobListRoutes
 from streams.gateway.jobs import JobRoutes
 from streams.gateway.keys import KeyRoutes
+from streams.gateway.letters import LetterRoutes
 from streams.gateway.limits import Limits
 from streams.gateway.live import LiveRoutes
 from streams.gateway.lookup import PATIENCE as LOOKUP_PATIENCE
@@ -34,18 +36,20 @@ from streams.gateway.openapi import document
 from streams.gateway.pages import Pages
 from streams.gateway.peers import PEERS, Origins, Peers
 from streams.gateway.problems import Problems
+from streams.gateway.replaying import ReplayRoutes
 from streams.gateway.submission import Submission
 from streams.gateway.tickets import Ticketed, TicketRoutes
 from streams.rates import LocalRates
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from redis.asyncio import Redis
 
     from schemas.codec import Codec
     from schemas.contract import Contract
     from streams.audit import Audit
+    from streams.deadletters.operation import Operations
     from streams.deadletters.reading import DeadLetters
     from streams.door import JobHistory, Progress, RouteSpec, Tickets
     from streams.gateway.access import Access
@@ -97,6 +101,7 @@ class Parts:
         origins: The pages of other origins that may send requests.
         audit: Keeps the acts of administrators.
         keyring: The API keys, where there are any.
+        operations: Makes what replays and discards dead letters, for a caller of that name.
         feed: Tells what happens, as it happens; it is run with the application.
         rewind: Tells what happened before.
         tickets: For those who listen without headers.
@@ -113,6 +118,7 @@ class Parts:
     history: JobHistory
     progress: Progress
     letters: DeadLetters
+    operations: Callable[[str], Operations]
     feed: Feed
     rewind: Rewind
     tickets: Tickets
@@ -150,13 +156,17 @@ def create_app(parts: Parts) -> web.Application:
     jobs = {job.type: job for job in parts.catalogue.jobs}
     submission = Submission(intake, jobs, parts.metrics)
     lookup = Lookup(parts.history, parts.progress, patience=parts.lookup_patience)
+    work = DltWork()
+    replays = ReplayRoutes(parts.letters, parts.operations, work, parts.audit)
     app[HEALTH] = Health(parts.checks, parts.version)
     events = {contract.name: contract for contract in parts.contracts if contract.kind == "event"}
     examples = {example["type"]: example for example in reversed(parts.catalogue.examples)}
     specs = (
         *JobRoutes(jobs, submission, lookup).specs(job_bodies([job.contract for job in jobs.values()], examples)),
         *JobListRoutes(parts.history).specs(),
-        *DrivingRoutes(lookup, parts.publisher, parts.audit, patience=parts.patience).specs(),
+        *DrivingRoutes(lookup, parts.publisher, parts.audit, parts.letters, replays, patience=parts.patience).specs(),
+        *LetterRoutes(parts.letters, parts.codec).specs(),
+        *replays.specs(),
         *LiveRoutes(parts.feed, parts.rewind, parts.metrics).specs(),
         *TicketRoutes(parts.tickets).specs(),
         *EventRoutes(events, intake, parts.metrics).specs(event_bodies(events.values(), examples)),
@@ -172,6 +182,7 @@ def create_app(parts: Parts) -> web.Application:
 
     async def close(_app: web.Application) -> None:
         await submission.close()
+        await work.stop()
 
     async def let_go(_app: web.Application) -> None:
         parts.feed.stop()  # before the server waits for requests to end: these never do by themselves

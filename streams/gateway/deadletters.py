@@ -70,11 +70,12 @@ class DeadLetterRoutes:
             if len(found) == query.limit:
                 return json_answer(DeadLetterList(entries=found, more=True))
             if caller.sees(entry.tenant):
-                found.append(_view(entry))
+                found.append(shown(entry))
         return json_answer(DeadLetterList(entries=found, more=False))
 
 
-def _view(entry: Entry) -> DeadLetterView:
+def shown(entry: Entry) -> DeadLetterView:
+    """The dead letter as lists show it."""
     return DeadLetterView(
         ref=entry.ref,
         group=entry.family.group,

@@ -12,11 +12,14 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from streams.control import PARTITION, TOPIC, Order
+from streams.deadletters.entry import Filters
+from streams.deadletters.reading import CLOCKS_APART
 from streams.door import ProblemError, RouteSpec
 from streams.gateway.access import CALLER, Scope
 from streams.gateway.acts import act
 from streams.gateway.intake import rfc3339
 from streams.gateway.jobs import detail, json_answer
+from streams.gateway.replaying import LOCATION as OPERATIONS
 from streams.gateway.submission import LOCATION
 from streams.gateway.views import JobDetail
 from streams.history import is_finished
@@ -27,7 +30,9 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from streams.audit import Audit
+    from streams.deadletters.reading import DeadLetters
     from streams.gateway.lookup import Lookup
+    from streams.gateway.replaying import ReplayRoutes
     from streams.history import JobRow
     from streams.ports import Publisher
 
@@ -47,10 +52,21 @@ class DrivingRoutes:
         patience: Seconds until a missing acknowledgement is a problem.
     """
 
-    def __init__(self, lookup: Lookup, publisher: Publisher, audit: Audit, *, patience: float) -> None:
+    def __init__(
+        self,
+        lookup: Lookup,
+        publisher: Publisher,
+        audit: Audit,
+        letters: DeadLetters,
+        replays: ReplayRoutes,
+        *,
+        patience: float,
+    ) -> None:
         self._lookup = lookup
         self._publisher = publisher
         self._audit = audit
+        self._letters = letters
+        self._replays = replays
         self._patience = patience
 
     def specs(self) -> tuple[RouteSpec, ...]:
@@ -66,6 +82,15 @@ class DrivingRoutes:
                 statuses={202: "The order stands; the job as it was. It is `cancelled` once its worker says so."}
                 | _STATUSES,
             ),
+            RouteSpec(
+                method="POST",
+                path=LOCATION + "{id}/retry",
+                summary="Replay the dead letter of a job",
+                scope=Scope.DLT_REPLAY,
+                build=lambda _: self.retry,
+                answer=JobDetail,
+                statuses={202: "Its replay is under way, where `Location` says; the job as it was."} | _STATUSES,
+            ),
         )
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
@@ -79,6 +104,25 @@ class DrivingRoutes:
         await self._audit.record(act(request, "jobs.cancel", f"jobs/{row.job_id}", tenant=row.tenant, **facts))
         await self._store(Message(TOPIC, order.name.encode(), order.value, partition=PARTITION))
         return json_answer(detail(row), HTTPStatus.ACCEPTED, {"Location": LOCATION + row.job_id})
+
+    async def retry(self, request: web.Request) -> web.StreamResponse:
+        """Replay the job's dead letter."""
+        row = await self._mine(request)
+        if row.status == "retrying":
+            raise wrong_state(row, "The job waits to be run again by itself: see due_at.")
+        if row.status != "dead":
+            raise wrong_state(row, f"The job is {row.status}, and not dead: there is nothing to retry.")
+        operation = await self._replays.start(request, "replay", await self._dead(row))
+        return json_answer(detail(row), HTTPStatus.ACCEPTED, {"Location": OPERATIONS + operation.id})
+
+    async def _dead(self, row: JobRow) -> str:
+        """The dead letter of a job that is dead."""
+        origin = (row.topic, row.partition, row.offset)
+        filters = Filters(group=row.queue, partition=row.partition, since=row.updated_at - CLOCKS_APART)
+        async for entry in self._letters.entries(filters, await self._letters.ledger()):
+            if entry.origin is not None and entry.origin[:3] == origin and entry.replays == row.replays:
+                return entry.ref
+        raise wrong_state(row, "The job's dead letter is not there (any more).")
 
     async def _mine(self, request: web.Request) -> JobRow:
         row = await self._lookup.find(request.match_info["id"])

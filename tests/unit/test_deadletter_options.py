@@ -11,6 +11,7 @@ from streams.cli import dlt_view as view
 from streams.cli.dlt_options import filtered, moment
 from streams.deadletters.entry import Filters
 from streams.deadletters.reading import DeadLetterError
+from streams.deadletters.story import bytes_shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,7 +111,7 @@ def test_what_came_from_a_record_cannot_steer_the_terminal() -> None:
     ],
 )
 def test_bytes_are_shown_as_text_where_they_are_text(value: Any, shown: str) -> None:
-    assert view.bytes_shown(value) == shown
+    assert bytes_shown(value) == shown
 
 
 def test_moments_are_utc_and_nonsense_is_left_as_it_is() -> None:
