@@ -41,8 +41,10 @@ class Progress(Protocol):
 class JobHistory(Protocol):
     """Reads what the ``job-status`` topic said about jobs."""
 
-    async def find(self, job_id: str) -> JobRow | None:
+    async def find(self, job_id: str, tenant: str | None = None) -> JobRow | None:
         """The job, or None if its first status has not been stored (yet).
+
+        Without a tenant the one that changed last, where several tenants have a job of this id.
 
         Raises:
             TransientError: The database is away.

@@ -1,6 +1,7 @@
 """A job's row in the history: how its statuses, in any order and any number of times, add up to one row.
 
-Invariant: the row of a job does not depend on the order, the grouping or the repetition of its statuses.
+Invariant: the row of a job does not depend on the order, the grouping or the repetition of its statuses. Clients choose
+ids, so a job is known by its id and its tenant together: no tenant's statuses touch the row of another's job.
 ``streams/adapters/sql.py`` states the same rule in SQL.
 """
 
@@ -92,6 +93,11 @@ class JobRow:
     finished_at: int | None
     due_at: int | None = None
     steps: tuple[Step, ...] = ()
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """What no other job has."""
+        return self.job_id, self.tenant
 
     @property
     def attempts(self) -> list[Attempt]:
@@ -204,10 +210,10 @@ def _status(step: Step) -> str:
 
 def merged(rows: Iterable[JobRow]) -> list[JobRow]:
     """One row per job."""
-    found: dict[str, JobRow] = {}
+    found: dict[tuple[str, str], JobRow] = {}
     for each in rows:
-        known = found.get(each.job_id)
-        found[each.job_id] = each if known is None else merge(known, each)
+        known = found.get(each.identity)
+        found[each.identity] = each if known is None else merge(known, each)
     return list(found.values())
 
 

@@ -19,6 +19,8 @@ from streams.deadletters.operation import Operations
 from streams.deadletters.reading import DeadLetters
 from streams.deadletters.writing import Clock
 from streams.gateway.app import HEALTH, RUNNER, Parts, create_app
+from streams.gateway.looks import NothingThereError
+from streams.gateway.lookviews import LaneView, QueueList, QueueView, TopicList
 from streams.history import Mark, merge, row
 from streams.job import Catalogue, Job, Queue
 from streams.live.feed import Feed
@@ -165,18 +167,19 @@ class MemoryHistory:
     """The history, fed by hand; also tells how far it has come."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, JobRow] = {}
+        self.rows: dict[tuple[str, str], JobRow] = {}
         self.away: Exception | None = None
         self.caught_up = True
 
     def store(self, status: Status) -> None:
         new = row(status)
-        self.rows[new.job_id] = merge(self.rows.get(new.job_id, new), new)
+        self.rows[new.identity] = merge(self.rows.get(new.identity, new), new)
 
-    async def find(self, job_id: str) -> JobRow | None:
+    async def find(self, job_id: str, tenant: str | None = None) -> JobRow | None:
         if self.away:
             raise self.away
-        return self.rows.get(job_id)
+        found = [row for row in self.rows.values() if row.job_id == job_id and tenant in {None, row.tenant}]
+        return max(found, key=lambda row: row.updated_at, default=None)
 
     async def page(self, filters: JobFilters, behind: Mark | None, most: int) -> list[JobRow]:
         if self.away:
@@ -200,6 +203,35 @@ def meant(filters: JobFilters, row: JobRow) -> bool:
     names = ("tenant", "type", "queue", "status", "key")
     same = all(getattr(filters, name) in {None, getattr(row, name)} for name in names)
     return same and after <= row.created_at < before
+
+
+class MemoryLooks:
+    """Looks at nothing much, and counts how often; ``away`` is raised."""
+
+    def __init__(self) -> None:
+        self.looked: list[str] = []
+        self.away: Exception | None = None
+
+    async def lane(self, key: str, group: str | None) -> LaneView:
+        self._note(f"{key} {group}")
+        if group == "nothing":
+            raise NothingThereError("There is no group 'nothing'")
+        return LaneView(key=key, at="2026-11-24T10:00:00Z", groups=[], not_known=[])
+
+    async def queues(self) -> QueueList:
+        self._note("queues")
+        return QueueList(
+            at="2026-11-24T10:00:00Z", queues=[QueueView(group="emails", problem="jobs.emails is missing")]
+        )
+
+    async def topics(self) -> TopicList:
+        self._note("topics")
+        return TopicList(at="2026-11-24T10:00:00Z", topics=[])
+
+    def _note(self, what: str) -> None:
+        if self.away:
+            raise self.away
+        self.looked.append(what)
 
 
 class MemoryTickets:
@@ -241,6 +273,7 @@ class Bench:
     registry: MemoryRegistry = field(default_factory=MemoryRegistry)
     history: MemoryHistory = field(default_factory=MemoryHistory)
     audit: MemoryAudit = field(default_factory=MemoryAudit)
+    looks: MemoryLooks = field(default_factory=MemoryLooks)
     tickets: MemoryTickets = field(default_factory=MemoryTickets)
     metrics: PrometheusMetrics = field(default_factory=PrometheusMetrics)
     catalogue: Catalogue = field(default_factory=lambda: CATALOGUE)
@@ -269,6 +302,7 @@ class Bench:
             "tickets": self.tickets,
             "feed": Feed(self.log, self.log, Reading(self.codec, self.metrics), TOPICS, self.metrics),
             "audit": self.audit,
+            "looks": self.looks,
             "redis": cast("Redis", object()),
             "metrics": self.metrics,
             "shown": self.metrics,

@@ -61,7 +61,7 @@ JOBS = Table(
     Column("job_id", Text, primary_key=True),
     Column("type", Text, nullable=False),
     Column("queue", Text, nullable=False),
-    Column("tenant", Text, nullable=False),
+    Column("tenant", Text, primary_key=True),
     Column("key", Text),
     Column("entity", Text),
     Column("status", Text, nullable=False),
@@ -89,6 +89,7 @@ JOBS = Table(
         for name in ("tenant", "type", "queue", "status", "key")
     ),
 )
+_IDENTITY = ("job_id", "tenant")
 _NAMES = tuple(field.name for field in fields(JobRow))
 VERSION_TABLE = "keylane_version"
 HEAD = "0004"  # the newest of ``migrations``
@@ -190,15 +191,17 @@ class SqlHistory:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def find(self, job_id: str) -> JobRow | None:
-        """The job, or None if no status of it is stored.
+    async def find(self, job_id: str, tenant: str | None = None) -> JobRow | None:
+        """See ``streams.door.JobHistory.find``.
 
         Raises:
             TransientError: The database is away.
         """
         with away():
             async with self._engine.connect() as connection:
-                found = (await connection.execute(_FIND, {"job_id": storable(job_id)})).mappings().first()
+                found = (
+                    (await connection.execute(_FIND, {"job_id": storable(job_id), "tenant": tenant})).mappings().first()
+                )
         return None if found is None else JobRow(**{**found, "steps": steps.from_text(found["steps"])})
 
     async def page(self, filters: JobFilters, behind: Mark | None, most: int) -> list[JobRow]:
@@ -219,7 +222,7 @@ class SqlHistory:
             TransientError: The database is away.
         """
         # In one order in all processes, so that two of them never wait for each other.
-        ordered = sorted(merged(rows), key=lambda row: row.job_id)
+        ordered = sorted(merged(rows), key=lambda row: row.identity)
         columns = {f"{name}s": [getattr(each, name) for each in ordered] for name in _NAMES}
         columns["stepss"] = [steps.to_text(each.steps) for each in ordered]
         with away():
@@ -280,7 +283,9 @@ def _shown(names: Iterable[str]) -> list[ColumnElement[Any]]:
 
 
 def _find() -> Any:
-    return select(*_shown(_NAMES)).where(JOBS.c.job_id == bindparam("job_id"))
+    tenant = bindparam("tenant", type_=Text)
+    mine = (JOBS.c.job_id == bindparam("job_id")) & (tenant.is_(None) | (JOBS.c.tenant == tenant))
+    return select(*_shown(_NAMES)).where(mine).order_by(JOBS.c.updated_at.desc()).limit(1)
 
 
 def _store() -> Insert:
@@ -296,12 +301,14 @@ def _store() -> Insert:
         "started_at": func.least(known.started_at, given.started_at),
         "steps": literal_column(steps.MERGED, JSONB),
     }
-    decided = {name: case((later, given[name]), else_=known[name]) for name in _NAMES if name not in {"job_id", *told}}
+    decided = {
+        name: case((later, given[name]), else_=known[name]) for name in _NAMES if name not in {*_IDENTITY, *told}
+    }
     tells = [known[name].is_distinct_from(value) for name, value in told.items() if name != "steps"]
     changes = later | ~known.steps.contains(given.steps)
     for tell in tells:
         changes = changes | tell
-    return new.on_conflict_do_update(index_elements=[known.job_id], set_={**told, **decided}, where=changes)
+    return new.on_conflict_do_update(index_elements=_IDENTITY, set_={**told, **decided}, where=changes)
 
 
 def _unnested(name: str) -> ColumnElement[Any]:

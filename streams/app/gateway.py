@@ -30,6 +30,7 @@ from streams.adapters.rates import RedisRates
 from streams.adapters.tickets import RedisTickets
 from streams.app.access import Guard, guard, modes_of
 from streams.app.connections import Connections, connections
+from streams.app.looks import KafkaLooks
 from streams.app.tools import has_ended
 from streams.deadletters.entry import families
 from streams.deadletters.operation import Operations
@@ -155,6 +156,7 @@ def _parts(
         progress=progress,
         letters=letters,
         operations=partial(_operations, letters, found),
+        looks=KafkaLooks(settings),
         feed=Feed(
             KafkaFollower(found.kafka), found.reader, reading, _live_topics(), metrics, most=settings.live_subscribers
         ),

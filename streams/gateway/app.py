@@ -29,6 +29,7 @@ from streams.gateway.keys import KeyRoutes
 from streams.gateway.letters import LetterRoutes
 from streams.gateway.limits import Limits
 from streams.gateway.live import LiveRoutes
+from streams.gateway.looks import LookRoutes
 from streams.gateway.lookup import PATIENCE as LOOKUP_PATIENCE
 from streams.gateway.lookup import Lookup
 from streams.gateway.middleware import Around
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from streams.gateway.access import Access
     from streams.gateway.health import HealthCheck
     from streams.gateway.keys import Keyring
+    from streams.gateway.looks import Looks
     from streams.job import Catalogue
     from streams.live.feed import Feed
     from streams.live.rewind import Rewind
@@ -102,6 +104,7 @@ class Parts:
         audit: Keeps the acts of administrators.
         keyring: The API keys, where there are any.
         operations: Makes what replays and discards dead letters, for a caller of that name.
+        looks: Looks at keys, groups and topics.
         feed: Tells what happens, as it happens; it is run with the application.
         rewind: Tells what happened before.
         tickets: For those who listen without headers.
@@ -119,6 +122,7 @@ class Parts:
     progress: Progress
     letters: DeadLetters
     operations: Callable[[str], Operations]
+    looks: Looks
     feed: Feed
     rewind: Rewind
     tickets: Tickets
@@ -167,6 +171,7 @@ def create_app(parts: Parts) -> web.Application:
         *DrivingRoutes(lookup, parts.publisher, parts.audit, parts.letters, replays, patience=parts.patience).specs(),
         *LetterRoutes(parts.letters, parts.codec).specs(),
         *replays.specs(),
+        *LookRoutes(parts.looks).specs(),
         *LiveRoutes(parts.feed, parts.rewind, parts.metrics).specs(),
         *TicketRoutes(parts.tickets).specs(),
         *EventRoutes(events, intake, parts.metrics).specs(event_bodies(events.values(), examples)),

@@ -125,7 +125,7 @@ class DrivingRoutes:
         raise wrong_state(row, "The job's dead letter is not there (any more).")
 
     async def _mine(self, request: web.Request) -> JobRow:
-        row = await self._lookup.find(request.match_info["id"])
+        row = await self._lookup.find(request.match_info["id"], request[CALLER].tenant)
         if row is None or not request[CALLER].sees(row.tenant):
             raise ProblemError("not-found", "No job has this id.")
         return row

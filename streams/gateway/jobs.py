@@ -90,7 +90,7 @@ class JobRoutes:
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Look at a job."""
-        found = await self._lookup.find(request.match_info["id"])
+        found = await self._lookup.find(request.match_info["id"], request[CALLER].tenant)
         if found is None or not request[CALLER].sees(found.tenant):
             raise ProblemError("not-found", "No job has this id.")
         return json_answer(detail(found))

@@ -30,29 +30,29 @@ class Lookup:
         self._progress = progress
         self._patience = patience
 
-    async def find(self, job_id: str) -> JobRow | None:
-        """The job, or None if there is none.
+    async def find(self, job_id: str, tenant: str | None = None) -> JobRow | None:
+        """The job (of this tenant), or None if there is none.
 
         Raises:
             ProblemError: The history is too far behind to know.
             TransientError: The database or the broker is away.
         """
-        found = await self._history.find(job_id)
+        found = await self._history.find(job_id, tenant)
         if found is not None:
             return found
         try:
             async with asyncio.timeout(self._patience):
-                return await self._after_catching_up(job_id)
+                return await self._after_catching_up(job_id, tenant)
         except TimeoutError:
             detail = "The history of jobs is behind and does not know this id yet; ask again in a moment."
             raise ProblemError("unavailable", detail, retry_after=1) from None
 
-    async def _after_catching_up(self, job_id: str) -> JobRow | None:
+    async def _after_catching_up(self, job_id: str, tenant: str | None) -> JobRow | None:
         partition, end = await self._progress.end(job_id.encode())
         while True:
             # In this order: what the group finished before is in the database now.
             caught_up = await self._progress.reached(partition, end)
-            found = await self._history.find(job_id)
+            found = await self._history.find(job_id, tenant)
             if found is not None or caught_up:
                 return found
             await asyncio.sleep(_INTERVAL)

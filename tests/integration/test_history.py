@@ -25,7 +25,7 @@ from streams.adapters.keys import API_KEYS
 from streams.adapters.sql import HEAD, METADATA, SqlHistory, connect, history_work, migrate, ping
 from streams.dev import ports, postgres
 from streams.dev.stack import Stack
-from streams.history import merged, row
+from streams.history import MOST_STEPS, merged, row
 from streams.job import TransientError
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ async def test_many_processes_may_migrate_at_once(database_url: str, unique: Cal
     async with engines[0].connect() as connection:
         assert (await connection.execute(text("SELECT version_num FROM keylane_version"))).scalars().all() == [HEAD]
         assert {EFFECTS.metadata, API_KEYS.metadata, AUDIT.metadata} == {METADATA}
+        assert EFFECTS.metadata is METADATA
         assert await connection.run_sync(_differences) == []
     for engine in [admin, *engines]:
         await engine.dispose()
@@ -140,6 +141,37 @@ async def test_sql_merges_as_the_model_does(
 
     (expected,) = merged(row(status) for batch in batches for status in batch)
     assert await history.find(job) == expected
+
+
+async def test_of_many_attempts_the_latest_are_kept_as_the_model_keeps_them(
+    engine: AsyncEngine, unique: Callable[[str], str]
+) -> None:
+    job, history = unique("long"), SqlHistory(engine)
+    runs = [status(job, "completed", attempt=n, time=TIME + n, started=TIME, error="ж" * 400) for n in range(1, 150)]
+    random.Random(1).shuffle(runs)
+    for begin in range(0, len(runs), 40):
+        await history.store([row(run) for run in runs[begin : begin + 40]])
+        await history.store([row(run) for run in runs[:begin]])
+
+    (expected,) = merged(map(row, runs))
+    found = await history.find(job)
+    assert found == expected
+    assert len(found.attempts) == MOST_STEPS
+
+
+async def test_a_tenants_job_is_its_own_whatever_id_another_chose(
+    engine: AsyncEngine, unique: Callable[[str], str]
+) -> None:
+    job, history = unique("same"), SqlHistory(engine)
+    await history.store([row(each) for each in life(job)])
+    await history.store([row(status(job, tenant="taiga", key="taiga/x", time=TIME + 99, payload='"mine"'))])
+
+    mine, theirs, any_of_them = [await history.find(job, tenant) for tenant in ("taiga", "steppe", None)]
+    assert mine is not None
+    assert theirs is not None
+    assert (mine.status, mine.payload, theirs.status, theirs.payload) == ("pending", '"mine"', "completed", '{"a": 1}')
+    assert any_of_them == mine
+    assert await history.find(job, "nobody") is None
 
 
 async def test_a_large_batch_of_many_jobs_with_twins_is_one_statement(

@@ -154,6 +154,18 @@ async def test_callers_of_a_tenant_see_and_drive_only_their_own(bench: Bench) ->
     assert (bench.log.messages, bench.audit.acts) == ([], [])
 
 
+async def test_two_tenants_may_choose_one_id_and_neither_sees_the_others_job(bench: Bench) -> None:
+    store(bench, "same", tenant="taiga")
+    store(bench, "same", status="completed", attempt=1, at=TIME + 5)
+    bench.changes = {"access": As("taiga")}
+    async with bench.client() as client:
+        found = await (await client.get("/api/v1/jobs/same")).json()
+        cancelled = await client.post("/api/v1/jobs/same/cancel")
+
+    assert (found["tenant"], found["status"], cancelled.status) == ("taiga", "pending", 202)
+    assert [message.key for message in bench.log.of("job-control")] == [b"taiga/same"]
+
+
 async def test_a_scope_that_is_missing_is_named(bench: Bench) -> None:
     bench.changes = {"access": As("taiga", "jobs:read")}
     async with bench.client() as client:

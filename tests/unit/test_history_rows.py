@@ -106,9 +106,20 @@ def test_many_attempts_never_reach_the_next_replay() -> None:
 
 
 def test_rows_of_several_jobs_stay_apart() -> None:
-    found = merged([row(status(job_id="a")), row(status(job_id="b")), row(status("completed", job_id="a"))])
+    found = merged(
+        [
+            row(status(job_id="a")),
+            row(status(job_id="b")),
+            row(status("completed", job_id="a")),
+            row(status("dead", job_id="a", tenant="taiga", attempt=9)),
+        ]
+    )
 
-    assert {each.job_id: each.status for each in found} == {"a": "completed", "b": "pending"}
+    assert {each.identity: each.status for each in found} == {
+        ("a", "steppe"): "completed",
+        ("b", "steppe"): "pending",
+        ("a", "taiga"): "dead",
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Lists of jobs, and the steps of their attempts."""
+"""Lists of jobs, the steps of their attempts, and a row of its own for each tenant's job of an id."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ def upgrade() -> None:
     """Keep the steps of each job, and an index for each thing a list may be restricted to."""
     op.add_column("jobs", sa.Column("due_at", sa.BigInteger))
     op.add_column("jobs", sa.Column("steps", JSONB, nullable=False, server_default="{}"))
+    op.drop_constraint("jobs_pkey", "jobs")
+    op.create_primary_key("jobs_pkey", "jobs", ["job_id", "tenant"])
     for name in _BEFORE:
         op.drop_index(name, "jobs")
     op.create_index("jobs_created", "jobs", ["created_at", "job_id"])
@@ -30,10 +32,12 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop what lists need."""
+    """Drop what lists need; fails where several tenants have a job of one id."""
     for name in ("jobs_created", *(f"jobs_{field}_created" for field in _FIELDS)):
         op.drop_index(name, "jobs")
     for name, columns in _BEFORE.items():
         op.create_index(name, "jobs", columns)
+    op.drop_constraint("jobs_pkey", "jobs")
+    op.create_primary_key("jobs_pkey", "jobs", ["job_id"])
     op.drop_column("jobs", "steps")
     op.drop_column("jobs", "due_at")
