@@ -59,7 +59,7 @@ class HeldView(Answer):
 
 
 class LaneGroup(Answer):
-    """Where a key stands in one group; what runs first is in front of ``levels``, what a worker has read in ``held``."""
+    """Where a key stands in one group; ``levels`` has what runs first in front, ``held`` what a worker has read."""
 
     group: str
     source: str

@@ -25,7 +25,7 @@ JOBS = 100_000
 FILL = text("""
     INSERT INTO jobs (job_id, type, queue, tenant, key, status, sequence, attempt, replays, topic, partition,
         "offset", created_at, updated_at)
-    SELECT 'job-' || n, 'type-' || n % 20, 'queue-' || n % 5, 'tenant-' || n % 50,
+    SELECT 'job-' || n, 'type-' || n / 50 % 20, 'queue-' || n % 5, 'tenant-' || n % 50,
         'tenant-' || n % 50 || '/key-' || n % 5000,
         CASE WHEN n % 1000 = 0 THEN 'dead' ELSE 'completed' END, 1, 1, 0, 'jobs.q', 0, n,
         CAST(:time AS bigint) + n / 3, CAST(:time AS bigint)
@@ -114,7 +114,7 @@ async def test_pages_one_after_the_other_are_the_whole_list(engine: AsyncEngine)
         found += [each.job_id for each in page]
         behind = Mark(page[-1].created_at, page[-1].job_id)
 
-    numbers = [n for n in range(1, JOBS + 1) if n % 50 == 7 and n % 20 == 7]
+    numbers = [n for n in range(1, JOBS + 1) if n % 50 == 7 and n // 50 % 20 == 7]
     assert found == [f"job-{n}" for n in sorted(numbers, key=lambda n: (TIME + n // 3, f"job-{n}"), reverse=True)]
 
 
