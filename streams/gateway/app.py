@@ -172,7 +172,7 @@ def create_app(parts: Parts) -> web.Application:
         *LetterRoutes(parts.letters, parts.codec).specs(),
         *replays.specs(),
         *LookRoutes(parts.looks).specs(),
-        *LiveRoutes(parts.feed, parts.rewind, parts.metrics).specs(),
+        *LiveRoutes(parts.feed, parts.rewind, parts.metrics, parts.origins).specs(),
         *TicketRoutes(parts.tickets).specs(),
         *EventRoutes(events, intake, parts.metrics).specs(event_bodies(events.values(), examples)),
         *DeadLetterRoutes(parts.letters).specs(),

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from streams.gateway.lines import Line
+    from streams.gateway.peers import Origins
     from streams.live.feed import Feed
     from streams.live.notice import Notice
     from streams.live.rewind import Places, Rewind
@@ -62,12 +63,13 @@ class StreamQuery(BaseModel):
 
 
 class LiveRoutes:
-    """The routes."""
+    """The routes; pages of the ``origins`` may open a WebSocket."""
 
-    def __init__(self, feed: Feed, rewind: Rewind, metrics: Metrics) -> None:
+    def __init__(self, feed: Feed, rewind: Rewind, metrics: Metrics, origins: Origins) -> None:
         self._feed = feed
         self._rewind = rewind
         self._metrics = metrics
+        self._origins = origins
 
     def specs(self) -> tuple[RouteSpec, ...]:
         """The routes."""
@@ -107,7 +109,7 @@ class LiveRoutes:
     async def socket(self, request: web.Request) -> web.StreamResponse:
         """A WebSocket."""
         interest, since = _asked(request)
-        _check_origin(request)
+        self._check_origin(request)
         socket = web.WebSocketResponse(heartbeat=_PING, max_msg_size=_LONGEST, compress=False)
         if not socket.can_prepare(request).ok:
             raise ProblemError("upgrade-required", "This is a WebSocket.")
@@ -122,6 +124,14 @@ class LiveRoutes:
                 telling.cancel()
                 await asyncio.gather(telling, return_exceptions=True)
         return socket
+
+    def _check_origin(self, request: web.Request) -> None:
+        """Keep pages of other sites from listening: no rule of browsers keeps them from opening a WebSocket."""
+        origin = request.headers.get("Origin")
+        if origin is None or urlsplit(origin).netloc == request.host or "ticket" in request.query:
+            return
+        if "Access-Control-Allow-Origin" not in self._origins.headers(request):
+            raise ProblemError("forbidden", "A page of another site needs a ticket, or a name in KEYLANE_CORS_ORIGINS.")
 
     @asynccontextmanager
     async def _subscribed(self, interest: Interest) -> AsyncIterator[tuple[Subscription, Places]]:
@@ -179,10 +189,3 @@ def _asked(request: web.Request) -> tuple[Interest, Places | None]:
         detail = "The last event id is none of this gateway's: leave it out."
         raise ProblemError("invalid-request", detail, errors=(Problem(detail=detail, pointer="/last_event_id"),))
     return interest, since
-
-
-def _check_origin(request: web.Request) -> None:
-    """Keep pages of other sites from listening through a browser: it sends no credentials but those it has itself."""
-    origin = request.headers.get("Origin")
-    if origin is not None and "ticket" not in request.query and urlsplit(origin).netloc != request.host:
-        raise ProblemError("forbidden", "A page of another site needs a ticket.")

@@ -8,6 +8,7 @@ import pytest
 from aiohttp import WSMsgType
 
 from streams.gateway import lines, live
+from streams.gateway.peers import Origins
 from streams.job import TransientError
 from streams.live.feed import Feed
 from streams.live.reading import Reading
@@ -275,6 +276,15 @@ async def test_what_does_not_fit_is_refused_before_anything_is_told(
 ) -> None:
     async with bench.client() as client:
         await problem(await client.get(f"/api/v1/{path}", headers=headers), status, kind)
+
+
+async def test_a_page_of_an_origin_that_is_named_may_open_a_socket(bench: Live) -> None:
+    bench.changes = {"origins": Origins(["https://console.example"])}
+    async with bench.client() as client:
+        async with client.ws_connect("/api/v1/ws", headers={"Origin": "https://console.example"}) as socket:
+            assert (await said(socket))["kind"] == "beat"
+        refused = await client.get("/api/v1/ws", headers={**WS, "Origin": "https://evil.example"})
+        await problem(refused, 403, "forbidden")
 
 
 async def test_a_ticket_lets_its_holder_listen_once_and_nothing_else(bench: Live) -> None:
