@@ -141,13 +141,30 @@ class Deployment:
         given = dict(pairwise(words))
         headers = dict(word.split(": ", 1) for flag, word in pairwise(words) if flag == "-H")
         request = urllib.request.Request(url, given["-d"].encode() if "-d" in given else None, headers)  # noqa: S310 - ours
+        headers = dict([given["-H"].split(": ")]) if "-H" in given else {}
+        body = given["-d"].encode() if "-d" in given else None
+        request = urllib.request.Request(url, body, headers, method=given.get("-X"))  # noqa: S310 - ours
+        most = float(given.get("--max-time", 10))
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - ours
-                status, text = answer.status, answer.read().decode()
+            with urllib.request.urlopen(request, timeout=most) as answer:  # noqa: S310 - ours
+                status, text = answer.status, _read(answer, most if "--max-time" in given else None).decode()
         except urllib.error.HTTPError as error:
             status, text = error.code, error.read().decode()
         assert status == expected, (url, text)
         return str(text)
+
+
+def _read(answer: Any, seconds: float | None) -> bytes:
+    """All of it, or what comes within so many seconds."""
+    if seconds is None:
+        return bytes(answer.read())
+    found, deadline = b"", time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            found += answer.read1()
+        except TimeoutError:
+            break
+    return found
 
 
 def until(condition: Callable[[], object], within: float = 30.0) -> None:
@@ -238,6 +255,18 @@ def test_callers_prove_who_they_are_as_shown(deployment: Deployment) -> None:
     assert re.search(r"all \d+ records are whole", said)
 
 
+def test_jobs_are_listed_driven_and_told_of_live_as_shown(deployment: Deployment) -> None:
+    until(lambda: (deployment.get("/api/v1/jobs/job-1") or {}).get("status") == "completed")
+    said = deployment.play(DOCS / "live.md")
+    assert "there is nothing left to cancel" in said
+    assert '"status":"planned"' in said
+    assert '"source":"jobs.payments"' in said
+    assert '"name":"job-control"' in said
+    steps = [line for line in said.splitlines() if line.startswith("data: ")]
+    assert '"status":"pending"' in steps[0]
+    assert '"status":"completed"' in steps[-1]
+
+
 def test_a_sign_in_is_notified_as_shown(deployment: Deployment) -> None:
     said = deployment.play(DOCS / "signin.md")
     assert "Firefox 145" in said
@@ -261,6 +290,7 @@ def test_every_page_with_examples_is_played_here() -> None:
         "embedded-stack",
         "seeing",
         "access",
+        "live",
     )
     # The contributor's guide only speaks of the marker.
     assert {DOCS / f"{name}.md" for name in names} == RUNNING
