@@ -47,7 +47,9 @@ TABLE: tuple[Metric, ...] = (
     Metric("keylane_unacknowledged", "gauge", (), "Records sent to the broker and not acknowledged yet."),
     # What is told live.
     Metric("keylane_live_subscribers", "gauge", (), "Those who are told what happens, as it happens."),
-    Metric("keylane_live_dropped_total", "counter", ("reason",), "Those told no more: slow, stuck, cut, stopping."),
+    Metric(
+        "keylane_live_dropped_total", "counter", ("reason",), "Those told no more: slow, stuck, cut, renew, stopping."
+    ),
     Metric("keylane_live_unreadable_total", "counter", ("topic",), "Records passed over, as nobody can read them."),
     # The engine: what a consumer group does with its records. ``type`` is that of a declared handler.
     Metric(

@@ -7,6 +7,7 @@ what lies between, or that there is a gap.
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ from streams.live import positions
 from streams.live.feed import FullError
 from streams.live.notice import Interest
 from streams.live.rewind import GapError
+from streams.live.subscription import RENEW
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from streams.metrics import Metrics
 
 BEAT = 15.0  # seconds of silence until a line shows that it is alive
+RENEW_AFTER = 900.0  # seconds: no line outlives its caller's rights for longer
 _PING = 30.0  # seconds: a WebSocket whose client does not answer is closed
 _LONGEST = 4_096  # bytes of a message: clients have nothing to say
 _STATUSES = {
@@ -164,8 +167,11 @@ class LiveRoutes:
                 self._metrics.inc("keylane_live_dropped_total", reason="stuck")
 
     async def _tell_on(self, line: Line, found: Subscription) -> None:
+        until = time.monotonic() + RENEW_AFTER
         while True:
             notices = await found.take(BEAT)
+            if time.monotonic() > until:
+                found.drop(RENEW)
             if notices:
                 await line.notices(notices)
             if found.dropped is not None:

@@ -23,6 +23,7 @@ class Drop(NamedTuple):
 
 SLOW = Drop("slow", "too slow: more happened than is kept for one reader; read on behind the last id")
 CUT = Drop("cut", "the log was cut where this was being read: load what you show anew")
+RENEW = Drop("renew", "this line is 15 minutes old: come back with your credentials, behind the last id")
 STOPPING = Drop("stopping", "this gateway stops: read on at another one, behind the last id")
 
 

@@ -226,6 +226,16 @@ async def test_a_gateway_that_stops_lets_its_listeners_go(bench: Live) -> None:
     assert (dropped.event, "stops" in dropped.data["reason"]) == ("dropped", True)
 
 
+async def test_a_line_that_is_old_has_to_be_opened_anew(bench: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "RENEW_AFTER", -1.0)
+    async with bench.client() as client, client.get("/api/v1/stream") as response:
+        await read(response)
+        await bench.happens(status())
+        told, dropped = await read(response), await read(response)
+
+    assert (told.event, dropped.event, "15 minutes" in dropped.data["reason"]) == ("job", "dropped", True)
+
+
 async def test_so_many_may_listen_and_no_more(bench: Live) -> None:
     feed = Feed(bench.log, bench.log, Reading(bench.codec, bench.metrics), TOPICS, bench.metrics, most=1)
     bench.changes = {"feed": feed}
