@@ -249,6 +249,8 @@ class Runner:
     async def _attempt(self, work: Work, payload: Any, context: Any, calls: Sequence[Call]) -> Result:
         if self._telemetry.tracking:
             await self._telemetry.room()
+        if self._cancelled and len(calls) == 1 and self._withdrawn(calls[0]):  # while it waited
+            return CANCELLED
         self._started(calls)
         run = self._heeding(work, context, self._bound[id(work)](payload, context))
         return await self._outcome(calls, run, time.monotonic())

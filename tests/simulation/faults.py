@@ -28,6 +28,7 @@ TIMED = {
     "offsets-deleted": 0.1,
     "commits-rolled-back": 0.15,
     "metadata-damaged": 0.15,
+    "cancel": 2.0,
 }
 _MOST = 6  # of one kind in one world
 

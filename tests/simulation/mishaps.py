@@ -33,6 +33,7 @@ class Mishaps:
             "offsets-deleted": self._offsets_deleted,
             "commits-rolled-back": self._commits_rolled_back,
             "metadata-damaged": self._metadata_damaged,
+            "cancel": lambda fault: world.cancellers.cancel(fault.draw),
         }
 
     def strike(self, fault: Timed) -> None:

@@ -5,6 +5,7 @@
 - alone: never two runs of one key in live owners;
 - commits: never one past unfinished work, or past work that is not told of;
 - repeats: only of what was in flight, or finished and not committed;
+- cancelled: what its worker was ordered to cancel does not begin, and ends, neither done nor dead;
 - holds: a held key stays held until its dead letter is replayed or discarded;
 - memory: what is held stays within its bounds;
 - progress: once faults stop, everything ends.
@@ -68,6 +69,10 @@ class Promises:
         self.dead: set[int] = set()
         self.discarded: set[int] = set()
         self.replayed: set[int] = set()
+        self.cancelled: set[int] = set()  # somebody ordered it, whatever has become of it
+        self.withdrawn: set[int] = set()  # ended as cancelled, and a stored commit says so
+        self.heard: dict[Worker, set[int]] = defaultdict(set)  # the orders that have reached a worker
+        self._told_cancelled: set[int] = set()
         self.expired: set[int] = set()  # fell out of retention unread
         self.settled: set[int] = set()  # finished, and a stored commit says so
         self.forgotten = False  # commits were damaged, deleted or rolled back: what they covered may run again
@@ -97,6 +102,8 @@ class Promises:
                 self._break(f"{other.worker.name} and {worker.name} run {both} at once", numbers[0])
         for number, record in zip(numbers, records, strict=True):
             due = parse_moved(record.headers).due
+            if len(numbers) == 1 and number in self.heard[worker] and number not in self.replayed:
+                self._break(f"#{number} begins although {worker.name} was ordered to cancel it", number)
             if due > self._world.now + 0.001:  # headers hold milliseconds
                 self._break(f"#{number} runs {due - self._world.now:.3f} s before its time", number)
         self._world.note(f"{worker.name} runs {_named(numbers)}")
@@ -135,7 +142,7 @@ class Promises:
             self._break(f"#{number} took effect again although a commit covered it", number)
 
     def _first(self, plan: Plan) -> None:
-        ended = self.done | self.discarded | self.expired | (set() if plan.type == HOLD else self.dead)
+        ended = self.done | self.discarded | self.expired | self.cancelled | (set() if plan.type == HOLD else self.dead)
         line = self._by_key[plan.key or b""]
         earlier = [n for n in line if self._plans[n].offset < plan.offset and self._plans[n].published]
         if waiting := [n for n in earlier if n not in ended]:
@@ -199,13 +206,20 @@ class Promises:
             self.settled.add(number)
             if self._world.tracking and number not in self._told:
                 self._break(f"a commit covers #{number}, and nobody was told that it is done", number)
-        if number in self.returned or self.forgotten:
+        if number in self.returned or (self.forgotten and number not in self.cancelled):
             return
         level = headers.SOURCE if place[1] == SHELF_SOURCE else parse_moved(record.headers).level
         further_on = any(other > level for other in self._levels[number])
         twice = place[1] != SHELF_SOURCE and self._levels[number].count(level) > 1
         resolved = place[1] == headers.DLT and parse_moved(record.headers).hold is False
-        if not (further_on or twice or resolved or number in self.discarded or number in self.expired):
+        if further_on or twice or resolved or number in self.discarded or number in self.expired:
+            return
+        if number in self.cancelled:
+            self.withdrawn.add(number)
+            told = number in self._told_cancelled | self.replayed or self.forgotten
+            if self._world.tracking and not told:
+                self._break(f"a commit covers #{number}, and nobody was told that it is cancelled", number)
+        else:
             self._break(f"a commit covers #{number} at {place}@{record.offset}, not finished", number)
 
     def told(self, messages: Sequence[Message]) -> None:
@@ -216,8 +230,9 @@ class Promises:
                 continue
             status = json.loads(message.value or b"")
             assert status["topic"] == source, "a status names the origin"
-            if status["status"] == "completed":
-                self._told.add(self._numbers[status["partition"], status["offset"]])
+            told = {"completed": self._told, "cancelled": self._told_cancelled}.get(status["status"])
+            if told is not None:
+                told.add(self._numbers[status["partition"], status["offset"]])
 
     # -- memory, end -----------------------------------------------------------------------------------------------
 
@@ -238,7 +253,7 @@ class Promises:
     def unfinished(self) -> set[int]:
         letters = [r for p in range(self._world.partitions) for r in self._world.cluster.broker.open_dead_letters(p)]
         visible = {number_of(record.value) for record in letters}
-        return self._world.wanted - self.returned - self.discarded - self.expired - visible
+        return self._world.wanted - self.returned - self.discarded - self.expired - self.withdrawn - visible
 
 
 def _fenced(record: Rec, fences: Sequence[Fence]) -> bool:

@@ -32,6 +32,7 @@ OFTEN = {
     "commit-partial": 0.5,
     "delivered-twice": 0.5,
     "gap": 3.0,
+    "cancel": 1.0,
 }
 # What need not be in every world, but must not be missing.
 SOMETIMES = {

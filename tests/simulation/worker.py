@@ -6,6 +6,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from streams.engine.calls import Calls
+from streams.engine.cancelling import Orders
 from streams.engine.engine import Engine, EngineOptions
 from streams.engine.outbox import Outbox
 from streams.engine.runner import Runner
@@ -64,6 +65,8 @@ class Worker:
         self._movers = 0
         self.loop = StepLoop(lambda: world.now, lambda error: world.died(name, error))
         self.consumer = SimConsumer(world, self)
+        self.orders = Orders()
+        world.cancellers.tell(self)
         self._outbox = Outbox(SimPublisher(world, self.wire()))
         self.engine = self._build(random.Random(f"{world.seed}/{name}"))
         self.main = self.loop.create_task(self._main())
@@ -78,7 +81,9 @@ class Worker:
         tracking = tracker if world.tracking else None
         telemetry = Telemetry("g", Counts(world.counts), self._outbox, tracking, world.family.dlt)
         services: Any = None
-        runner = Runner(group, codec, services, Calls(1), telemetry, draws.random, "0", lambda: world.now)
+        runner = Runner(
+            group, codec, services, Calls(1), telemetry, draws.random, "0", lambda: world.now, orders=self.orders
+        )
         return Engine(
             world.family,
             world.tiers,

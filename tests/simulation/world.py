@@ -21,7 +21,7 @@ from tests.simulation.faults import CHAOS, Faults
 from tests.simulation.handlers import plans
 from tests.simulation.loop import leave
 from tests.simulation.mishaps import Mishaps
-from tests.simulation.operators import Operators
+from tests.simulation.operators import Cancellers, Operators
 from tests.simulation.promises import BrokenPromiseError, Promises
 from tests.simulation.worker import Worker
 
@@ -56,6 +56,7 @@ class World:
         self.cluster = Cluster(self)
         self.promises = Promises(self)
         self.mishaps = Mishaps(self)
+        self.cancellers = Cancellers(self)
         self.workers: list[Worker] = []
         self.failure: BaseException | None = None
         self._names = 0

@@ -10,6 +10,7 @@ from streams.core.track import Track
 from streams.engine.deadlines import RunTimeoutError
 from streams.engine.engine import Engine
 from streams.engine.runner import Runner
+from streams.engine.tracker import Tracker
 from streams.engine.verdicts import Verdicts
 
 if TYPE_CHECKING:
@@ -72,6 +73,16 @@ def count_a_failed_run_as_done_when_its_time_is_up(patch: Patch) -> None:
         return raised
 
     patch.replace(Verdicts, "raised", make)
+
+
+def run_what_was_cancelled(patch: Patch) -> None:
+    """An order stops what runs, and is forgotten by what does not run yet."""
+    patch.replace(Runner, "_withdrawn", lambda original: lambda self, call: False)
+
+
+def tell_of_a_cancelled_job_too_late(patch: Patch) -> None:
+    """What was cancelled ends without a word."""
+    patch.replace(Tracker, "cancelled", lambda original: lambda self, entry, context, *, ran: None)
 
 
 def keep_a_counter_of_bytes_that_leaks(patch: Patch) -> None:

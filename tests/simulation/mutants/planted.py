@@ -26,6 +26,8 @@ MUTANTS = {
         ownership.take_over_what_was_revoked_meanwhile,
         ownership.count_a_cancelled_run_as_done,
         ownership.count_a_failed_run_as_done_when_its_time_is_up,
+        ownership.run_what_was_cancelled,
+        ownership.tell_of_a_cancelled_job_too_late,
         ownership.keep_a_counter_of_bytes_that_leaks,
     )
 }
