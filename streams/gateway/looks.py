@@ -31,7 +31,7 @@ FRESH = 5.0  # seconds
 _AT_ONCE = 2
 _STATUSES = {
     401: "The credentials are missing or not valid.",
-    403: "The scope is missing.",
+    403: "The scope is missing, or the caller belongs to a tenant and asks for figures of all.",
     503: "The broker is away.",
 }
 
@@ -123,13 +123,20 @@ class LookRoutes:
             except NothingThereError as error:
                 raise ProblemError("not-found", f"{error}.") from None
 
-    async def queues(self, _request: web.Request) -> web.StreamResponse:
+    async def queues(self, request: web.Request) -> web.StreamResponse:
         """All groups."""
+        _check(request)
         return json_answer(await self._queues.get())
 
-    async def topics(self, _request: web.Request) -> web.StreamResponse:
+    async def topics(self, request: web.Request) -> web.StreamResponse:
         """All topics."""
+        _check(request)
         return json_answer(await self._topics.get())
+
+
+def _check(request: web.Request) -> None:
+    if request[CALLER].tenant is not None:
+        raise ProblemError("forbidden", "These are figures of all tenants: this needs an admin without a tenant.")
 
 
 class _Fresh(Generic[T]):

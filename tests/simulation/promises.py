@@ -70,7 +70,7 @@ class Promises:
         self.discarded: set[int] = set()
         self.replayed: set[int] = set()
         self.cancelled: set[int] = set()  # somebody ordered it, whatever has become of it
-        self.withdrawn: set[int] = set()  # ended as cancelled, and a stored commit says so
+        self.withdrawn: set[int] = set()  # ended as cancelled, in a live owner
         self.heard: dict[Worker, set[int]] = defaultdict(set)  # the orders that have reached a worker
         self._told_cancelled: set[int] = set()
         self.expired: set[int] = set()  # fell out of retention unread
@@ -165,6 +165,15 @@ class Promises:
                 self.returned.add(number)
                 self._finished.add((worker.ownership, record.topic, record.partition, record.offset))
 
+    def withdrew(self, worker: Worker, record: Rec) -> None:
+        """A record ended as cancelled."""
+        number = number_of(record.value)
+        self._world.note(f"{worker.name} ends #{number} as cancelled")
+        if number not in self.cancelled:
+            self._break(f"#{number} ends as cancelled, and nobody ordered it", number)
+        if worker.owns(record.partition):
+            self.withdrawn.add(number)
+
     # -- the broker ------------------------------------------------------------------------------------------------
 
     def stored(self, shelf: int, record: Rec) -> None:
@@ -206,20 +215,17 @@ class Promises:
             self.settled.add(number)
             if self._world.tracking and number not in self._told:
                 self._break(f"a commit covers #{number}, and nobody was told that it is done", number)
-        if number in self.returned or (self.forgotten and number not in self.cancelled):
+        if number in self.returned or self.forgotten:
+            return
+        if number in self.withdrawn:
+            if self._world.tracking and number not in self._told_cancelled:
+                self._break(f"a commit covers #{number}, and nobody was told that it is cancelled", number)
             return
         level = headers.SOURCE if place[1] == SHELF_SOURCE else parse_moved(record.headers).level
         further_on = any(other > level for other in self._levels[number])
         twice = place[1] != SHELF_SOURCE and self._levels[number].count(level) > 1
         resolved = place[1] == headers.DLT and parse_moved(record.headers).hold is False
-        if further_on or twice or resolved or number in self.discarded or number in self.expired:
-            return
-        if number in self.cancelled:
-            self.withdrawn.add(number)
-            told = number in self._told_cancelled | self.replayed or self.forgotten
-            if self._world.tracking and not told:
-                self._break(f"a commit covers #{number}, and nobody was told that it is cancelled", number)
-        else:
+        if not (further_on or twice or resolved or number in self.discarded or number in self.expired):
             self._break(f"a commit covers #{number} at {place}@{record.offset}, not finished", number)
 
     def told(self, messages: Sequence[Message]) -> None:

@@ -50,6 +50,18 @@ class Counts:
 def _ignore(amount: float) -> None: ...
 
 
+class Watched(Telemetry):
+    """Also tells the promises of what was cancelled."""
+
+    def __init__(self, worker: Worker, *args: Any) -> None:
+        super().__init__(*args)
+        self._worker = worker
+
+    def cancelled(self, entry: Any, context: Any, *, ran: bool) -> None:
+        super().cancelled(entry, context, ran=ran)
+        self._worker.world.promises.withdrew(self._worker, entry.record)
+
+
 class Worker:
     """``asleep_until``: a paused process is not stepped before; ``steps_left``: until it crashes."""
 
@@ -79,7 +91,7 @@ class Worker:
         status: Any = None
         tracker = Tracker(codec, self._outbox, status, topic=STATUS, queue="g", worker=self.name)
         tracking = tracker if world.tracking else None
-        telemetry = Telemetry("g", Counts(world.counts), self._outbox, tracking, world.family.dlt)
+        telemetry = Watched(self, "g", Counts(world.counts), self._outbox, tracking, world.family.dlt)
         services: Any = None
         runner = Runner(
             group, codec, services, Calls(1), telemetry, draws.random, "0", lambda: world.now, orders=self.orders

@@ -16,6 +16,7 @@ from streams.gateway.problems import KINDS
 from streams.job import Catalogue
 from streams.settings import Settings
 from tests.gateway_doubles import CATALOGUE, EVENT, HELD, JOB, Bench
+from tests.unit.test_tenants import route_of
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -168,7 +169,7 @@ def test_kinds_of_problems_are_http_errors_with_advice() -> None:
 async def test_the_document_says_which_routes_need_credentials_and_what_for() -> None:
     bench = Bench()
     api = await document(bench)
-    scopes = {(spec.method.lower(), spec.path): spec.scope for spec in bench.app()[ROUTES]}
+    scopes = {(m.lower(), path): scope for (m, path), scope in ((route_of(s), s.scope) for s in bench.app()[ROUTES])}
     for (method, path), scope in scopes.items():
         operation = api["paths"][path][method]
         assert ("security" in operation) == (scope is not None)
