@@ -45,6 +45,9 @@ TABLE: tuple[Metric, ...] = (
     ),
     Metric("keylane_enqueue_duration_seconds", "histogram", ("kind",), "From record to acknowledgement.", _REQUEST),
     Metric("keylane_unacknowledged", "gauge", (), "Records sent to the broker and not acknowledged yet."),
+    # What is told live.
+    Metric("keylane_live_subscribers", "gauge", (), "Those who are told what happens, as it happens."),
+    Metric("keylane_live_unreadable_total", "counter", ("topic",), "Records passed over, as nobody can read them."),
     # The engine: what a consumer group does with its records. ``type`` is that of a declared handler.
     Metric(
         "keylane_records_processed_total",

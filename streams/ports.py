@@ -200,6 +200,20 @@ class LogReader(Protocol):
         """The log start offsets of all partitions of the topics that exist."""
 
 
+class LogFollower(Protocol):
+    """Reads on and on without a consumer group (what happens, as it happens)."""
+
+    def follow(self, start: Mapping[TopicPartition, int]) -> AsyncIterator[Sequence[Record]]:
+        """Yield batches of records from these places on, in offset order within each partition, until it is closed.
+
+        Where nothing comes for a while it yields an empty batch, so that who reads gets a turn.
+
+        Raises:
+            OutOfRangeError: The log does not have a place (any more).
+            TransientError: A broker is away; follow again from behind what was read.
+        """
+
+
 class GroupOffsets(Protocol):
     """Tells how far consumer groups have come."""
 

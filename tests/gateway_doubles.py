@@ -18,6 +18,8 @@ from streams.deadletters.reading import DeadLetters
 from streams.gateway.app import HEALTH, RUNNER, Parts, create_app
 from streams.history import merge, row
 from streams.job import Catalogue, Job, Queue
+from streams.live.feed import Feed
+from streams.live.reading import Reading
 from streams.ports import Position, TopicPartition
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ HELD = {
     "quantity": 1,
     "expires_at": "2026-11-24T10:15:00+08:00",
 }
+TOPICS = ("job-status", "events.reservation")
 EXAMPLE = {"type": SIGNIN.name, "tenant": "steppe", "entity": "user-1", "data": PAYLOAD}
 
 
@@ -84,6 +87,8 @@ class MemoryLog:
         self.faults: dict[str, Exception] = {}
         self.hangs: set[str] = set()
         self.go = asyncio.Event()
+        self.grown = asyncio.Event()
+        self.cut: Exception | None = None
 
     def of(self, topic: str) -> list[Message]:
         return [message for message in self.messages if message.topic == topic]
@@ -94,6 +99,8 @@ class MemoryLog:
         if message.topic in self.faults:
             raise self.faults[message.topic]
         self.messages.append(message)
+        self.grown.set()
+        self.grown = asyncio.Event()
         return Position(message.topic, 0, len(self.of(message.topic)) - 1)
 
     async def send(self, message: Message) -> Any:
@@ -108,6 +115,19 @@ class MemoryLog:
                 for offset, message in enumerate(self.of(place.topic))
                 if start.get(place, 0) <= offset < limit
             ]
+
+    async def follow(self, start: Mapping[TopicPartition, int]) -> AsyncIterator[Sequence[Record]]:
+        at = dict(start)
+        while True:
+            if self.cut:
+                cut, self.cut = self.cut, None
+                raise cut
+            grown = self.grown
+            async for records in self.read(at, await self.ends([place.topic for place in at])):
+                for record in records:
+                    at[TopicPartition(record.topic, 0)] = record.offset + 1
+                yield records
+            await asyncio.wait([asyncio.ensure_future(grown.wait())], timeout=0.01)
 
     async def ends(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
         return {TopicPartition(topic, 0): len(self.of(topic)) for topic in topics}
@@ -176,6 +196,7 @@ class Bench:
             "history": self.history,
             "progress": self.history,
             "letters": DeadLetters(self.log, [Family("jobs.emails", "emails")], max_replays=3),
+            "feed": Feed(self.log, self.log, Reading(self.codec, self.metrics), TOPICS, self.metrics),
             "redis": cast("Redis", object()),
             "metrics": self.metrics,
             "shown": self.metrics,

@@ -17,6 +17,7 @@ from yarl import URL
 from schemas.catalogue import contracts
 from schemas.errors import RegistryUnavailableError
 from streams.adapters import sql
+from streams.adapters.kafka.follower import KafkaFollower
 from streams.adapters.kafka.options import client_options
 from streams.adapters.kafka.publisher import KafkaPublisher
 from streams.adapters.kafka.reader import KafkaLogReader
@@ -37,6 +38,8 @@ from streams.gateway.registry_log import RegistryLog
 from streams.gateway.registry_store import RegistryStore
 from streams.groups import groups
 from streams.history import GROUP, TOPIC
+from streams.live.feed import Feed
+from streams.live.reading import Reading
 from streams.rates import LocalRates
 from streams.settings import SettingsError
 
@@ -139,6 +142,7 @@ def _parts(
         history=sql.SqlHistory(found.sql),
         progress=progress,
         letters=DeadLetters(found.reader, families(groups(found.catalogue)), max_replays=settings.max_replays),
+        feed=_feed(found, metrics),
         redis=found.redis,
         metrics=metrics,
         shown=metrics,
@@ -169,6 +173,11 @@ def _limits(settings: Settings, redis: Redis, peers: Peers) -> Limits:
         raise SettingsError(f"KEYLANE_LIMITS: {place}: {found['msg']} (see docs/gateway.md)") from None
     clock = time.monotonic
     return Limits(limits, RedisRates(redis), LocalRates(clock), address=peers.address, clock=clock)
+
+
+def _feed(found: Connections, metrics: PrometheusMetrics) -> Feed:
+    topics = {TOPIC, *(contract.topic for contract in contracts() if contract.kind == "event")}
+    return Feed(KafkaFollower(found.kafka), found.reader, Reading(found.codec, metrics), topics, metrics)
 
 
 @contextlib.asynccontextmanager

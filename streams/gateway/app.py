@@ -5,8 +5,10 @@ Invariant: what is served under a ``RouteSpec`` is what ``/openapi.json`` descri
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
@@ -33,7 +35,7 @@ from streams.gateway.submission import Submission
 from streams.rates import LocalRates
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from redis.asyncio import Redis
 
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from streams.gateway.health import HealthCheck
     from streams.gateway.keys import Keyring
     from streams.job import Catalogue
+    from streams.live.feed import Feed
     from streams.metrics import Metrics
     from streams.ports import Publisher
 
@@ -89,6 +92,7 @@ class Parts:
         origins: The pages of other origins that may send requests.
         audit: Keeps the acts of administrators.
         keyring: The API keys, where there are any.
+        feed: Tells what happens, as it happens; it is run with the application.
         base_url: Where clients reach the gateway; starts the types of problems.
         unacknowledged: Records that may wait for the broker at once.
         patience: Seconds a record may wait for it.
@@ -102,6 +106,7 @@ class Parts:
     history: JobHistory
     progress: Progress
     letters: DeadLetters
+    feed: Feed
     redis: Redis
     metrics: Metrics
     shown: ShownMetrics
@@ -155,7 +160,15 @@ def create_app(parts: Parts) -> web.Application:
         await submission.close()
 
     app.on_cleanup.append(close)
+    app.cleanup_ctx.append(partial(_fed, parts.feed))
     return app
+
+
+async def _fed(feed: Feed, _app: web.Application) -> AsyncIterator[None]:
+    reading = asyncio.create_task(feed.run())
+    yield
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
 
 
 def _serve(app: web.Application, specs: Sequence[RouteSpec], parts: Parts, door: GatewayDoor) -> None:
