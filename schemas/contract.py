@@ -97,10 +97,11 @@ class Contract:
 def problems(error: ValidationError) -> tuple[Problem, ...]:
     """The places a model refused, as JSON pointers."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    return tuple(Problem(_pointer(each["loc"]), each["msg"]) for each in found)
+    return tuple(Problem(pointer(*each["loc"]), each["msg"]) for each in found)
 
 
-def _pointer(location: tuple[int | str, ...]) -> str:
+def pointer(*location: int | str) -> str:
+    """The JSON pointer (RFC 6901) of a place."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
 
 

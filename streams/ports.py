@@ -6,6 +6,7 @@ Adapters and the in-memory broker of the simulation implement them; ``streams/ap
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -212,6 +213,39 @@ class LogFollower(Protocol):
             OutOfRangeError: The log does not have a place (any more).
             TransientError: A broker is away; follow again from behind what was read.
         """
+
+
+class RequestState(StrEnum):
+    """What is known of a request with an Idempotency-Key."""
+
+    NEW = "new"
+    REPLAYED = "replayed"
+    IN_FLIGHT = "in-flight"
+    REUSED = "reused"
+
+
+class Found(NamedTuple):
+    """``answer`` of a request that was replayed; ``left``: the seconds one in flight has until its mark ends."""
+
+    state: RequestState
+    answer: str = ""
+    left: float = 0.0
+
+
+class Requests(Protocol):
+    """Remembers requests by their keys. Each method is one atomic step; all raise TransientError when it is away."""
+
+    async def begin(self, key: str, fingerprint: str, owner: str, seconds: float) -> Found:
+        """Note the request as under way for at most so many seconds, unless it is known. Repeated by its owner: NEW."""
+
+    async def finish(self, key: str, fingerprint: str, owner: str, answer: str, seconds: float) -> None:
+        """Keep the answer for so many seconds, unless another owner has the request by now."""
+
+    async def release(self, key: str, owner: str) -> None:
+        """Forget the request, if it is this owner's."""
+
+    async def statistics(self) -> dict[str, int]:
+        """How many requests were in which state, and how many ``released``."""
 
 
 class GroupOffsets(Protocol):

@@ -28,6 +28,7 @@ from streams.engine.fence import Means
 from streams.engine.once import OnceCalls
 from streams.engine.outbox import Outbox
 from streams.engine.periodic import run_periodics
+from streams.engine.recognition import Recognition
 from streams.engine.runner import Runner
 from streams.engine.telemetry import Telemetry
 from streams.engine.tracker import Tracker
@@ -103,7 +104,7 @@ async def worker(
         effects = _effects(stack, found)
         engines = {
             group.name: await _engine(
-                stack, settings, found, group, services, _once(calls, effects, metrics, group), metrics
+                stack, settings, found, group, services, calls, _means(effects, metrics, group), metrics
             )
             for group in adapted
         }
@@ -157,7 +158,8 @@ async def _engine(
     found: Connections,
     group: Group,
     services: Services,
-    calls: OnceCalls,
+    calls: Calls,
+    means: Means,
     metrics: PrometheusMetrics,
 ) -> Engine:
     family = Family(group)
@@ -188,7 +190,16 @@ async def _engine(
         ),
         reader=found.reader,
         writer=writer,
-        runner=Runner(group, found.codec, services, calls, telemetry, random.random, _version()),
+        runner=Runner(
+            group,
+            found.codec,
+            services,
+            OnceCalls(calls, means),
+            telemetry,
+            random.random,
+            _version(),
+            recognition=Recognition(means),
+        ),
         telemetry=telemetry,
     )
 
@@ -205,8 +216,8 @@ def _effects(stack: contextlib.AsyncExitStack, found: Connections) -> SqlEffects
     return SqlEffects(engine)
 
 
-def _once(calls: Calls, effects: SqlEffects, metrics: PrometheusMetrics, group: Group) -> OnceCalls:
-    return OnceCalls(calls, Means(ledger=effects, metrics=metrics, group=group.name, owner=_process()))
+def _means(effects: SqlEffects, metrics: PrometheusMetrics, group: Group) -> Means:
+    return Means(ledger=effects, metrics=metrics, group=group.name, owner=_process())
 
 
 def _forgetting(effects: SqlEffects, age: float) -> Periodic:

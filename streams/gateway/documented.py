@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
 
-from streams.gateway.models import EventRequest, JobRequest
+from streams.gateway.models import EventRequest
+from streams.gateway.options import JobRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
@@ -18,22 +18,29 @@ from streams.event import Attributes
 from streams.gateway.ids import uuid7
 from streams.gateway.intake import SOURCE, checked_key, now
 from streams.history import TOPIC
-from streams.ports import RecordRefusedError
+from streams.ports import Message, Position, RecordRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pydantic import BaseModel
 
     from streams.gateway.intake import Intake
     from streams.job import Job
     from streams.metrics import Metrics
-    from streams.ports import Message
 
 LOCATION = "/api/v1/jobs/"
 _NOWHERE = -1  # partition and offset of a job that has no position yet
 _NOT_TAKEN = {"status": "failed", "error": "the broker did not take the job"}
 _log = structlog.get_logger(__name__)
+
+
+class Prepared(NamedTuple):
+    """A job's two records, ready to be written, and what the second one says."""
+
+    message: Message
+    status: Message
+    pending: Status
 
 
 class Submission:
@@ -53,19 +60,63 @@ class Submission:
         Raises:
             ProblemError, TransientError, RecordRefusedError: It is not accepted.
         """
+        prepared = await self.prepared(name, payload, tenant=tenant, entity=entity, job_id=job_id)
+        return await self.submit_one(prepared)
+
+    async def prepared(
+        self,
+        name: str,
+        payload: BaseModel,
+        *,
+        tenant: str,
+        entity: str | None = None,
+        job_id: str | None = None,
+        request: str | None = None,
+    ) -> Prepared:
+        """A job ready to be published; ``request`` makes it known as the same one when it is sent again.
+
+        Raises:
+            ProblemError, TransientError: It cannot be.
+        """
         job, job_id = self._jobs[name], job_id or uuid7()
         key = checked_key(tenant, entity or job.key(payload))
         attributes = Attributes(id=job_id, type=name, source=SOURCE, time=now(), extensions={"tenant": tenant})
-        message = await self._intake.message(job.contract, payload, attributes, topic=f"jobs.{job.queue}", key=key)
+        message = await self._intake.message(
+            job.contract, payload, attributes, topic=f"jobs.{job.queue}", key=key, request=request
+        )
         pending = _status(job, job_id, tenant, key, payload=payload.model_dump_json())
-        stored, told = await self._intake.publish("job", message, await self._record(pending))
+        return Prepared(message, await self._record(pending), pending)
+
+    async def submit_one(self, prepared: Prepared) -> Accepted:
+        """Publish a job.
+
+        Raises:
+            ProblemError, TransientError, RecordRefusedError: It is not accepted.
+        """
+        (found,) = await self.submit_all([prepared])
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    async def submit_all(self, jobs: Sequence[Prepared]) -> list[Accepted | BaseException]:
+        """Publish jobs in their order; of each, that it is accepted or why not.
+
+        Raises:
+            ProblemError: Too much is unacknowledged; nothing was written.
+        """
+        messages = [message for job in jobs for message in (job.message, job.status)]
+        ends = await self._intake.publish("job", *messages)
+        return [self._end(job, *pair) for job, pair in zip(jobs, zip(ends[::2], ends[1::2], strict=True), strict=True)]
+
+    def _end(
+        self, job: Prepared, stored: Position | BaseException, told: Position | BaseException
+    ) -> Accepted | BaseException:
+        job_id, name = job.pending.job_id, job.pending.type
         if isinstance(stored, BaseException):
-            self._tell_later(
-                pending.model_copy(update={"status": "failed", "error": "the broker did not take the job"})
-            )
-            raise _refusal(stored, job_id)
+            self._tell_later(job.pending.model_copy(update=_NOT_TAKEN))
+            return _refusal(stored, job_id)
         if isinstance(told, BaseException):
-            raise _refusal(told, job_id)
+            return _refusal(told, job_id)
         self._metrics.inc("keylane_accepted_total", kind="job", type=name)
         return Accepted(id=job_id, location=LOCATION + job_id, position=stored)
 

@@ -1,4 +1,4 @@
-"""Writes single records with ``acks=all`` through aiokafka's idempotent producer, in order per partition.
+"""Writes single records through aiokafka's idempotent producer (``acks=all``), in order per partition.
 
     publisher = KafkaPublisher(client_options(settings))
     await publisher.start()
@@ -14,7 +14,7 @@ numbers have a gap which the broker refuses for ever (aiokafka #1017).
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from aiokafka.errors import (
     KafkaError,
@@ -50,12 +50,16 @@ class KafkaPublisher:
         options: As from ``client_options``.
         timeout: Seconds until a missing acknowledgement becomes a ``TransientError``.
         linger: Milliseconds a record waits for company in its batch.
+        acks: 1: the leader alone acknowledges, and what it alone has is lost with it; a record may be stored twice.
     """
 
-    def __init__(self, options: Mapping[str, Any], *, timeout: float = 15.0, linger: int = 2) -> None:
+    def __init__(
+        self, options: Mapping[str, Any], *, timeout: float = 15.0, linger: int = 2, acks: Literal["all", 1] = "all"
+    ) -> None:
         self._options = options
         self._timeout = timeout
         self._linger = linger
+        self._acks = acks
         self._producer: AIOKafkaProducer | None = None
         self._stuck = False
         self._renewal = asyncio.Lock()
@@ -151,6 +155,8 @@ class KafkaPublisher:
     async def _connected(self) -> AIOKafkaProducer:
         return await connected(
             self._options,
+            acks=self._acks,
+            enable_idempotence=self._acks == "all",
             linger_ms=self._linger,
             max_batch_size=_BATCH,
             max_request_size=_LARGEST,
