@@ -67,6 +67,8 @@ async def raw(request: web.Request) -> bytes:
         ProblemError: It is too slow, or cut off.
         web.HTTPRequestEntityTooLarge: It is too long.
     """
+    if request.content.is_eof():
+        return await request.read()
     patience = request.config_dict[PATIENCE]
     try:
         async with asyncio.timeout(patience):
@@ -96,7 +98,8 @@ def parse(text: bytes, most: int = MOST) -> Any:
         raise ProblemError("malformed-json", f"The body is not JSON: {error}.") from None
     except RecursionError:
         raise _too_deep() from None
-    _check_depth(value)
+    if text.count(b"[") + text.count(b"{") > DEEPEST:
+        _check_depth(value)
     return value
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import RegistryUnavailableError
@@ -21,7 +21,7 @@ from streams.job import TransientError
 from streams.ports import Message, RecordRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
 
     from pydantic import BaseModel
 
@@ -67,6 +67,7 @@ class Intake:
         self._patience = patience
         self._unacknowledged = 0
         self._bytes = 0
+        self._known: set[str] = set()  # contracts whose records are made without waiting
 
     async def message(
         self,
@@ -84,17 +85,25 @@ class Intake:
             ProblemError: The payload cannot be encoded.
             TransientError: The registry is away.
         """
-        try:
-            async with asyncio.timeout(self._patience):
-                value = await self._codec.encode(contract, payload)
-        except ValueError as error:
-            raise ProblemError("too-large", f"The payload cannot be encoded: {error}.") from None
-        except (TimeoutError, RegistryUnavailableError) as error:
-            raise TransientError(f"the schema registry does not answer: {error}") from error
+        value = await self.encoded(contract, payload.model_dump())
         headers = to_headers(attributes)
         if request is not None:
             headers.append((REQUEST, request.encode()))
         return Message(topic=topic, key=key, value=value, headers=headers)
+
+    async def encoded(self, contract: Contract, fields: Mapping[str, Any]) -> bytes:
+        """The value of a record; raises as ``message`` does."""
+        try:
+            if contract.name in self._known:
+                return await self._codec.encode_fields(contract, fields)
+            async with asyncio.timeout(self._patience):
+                value = await self._codec.encode_fields(contract, fields)
+        except ValueError as error:
+            raise ProblemError("too-large", f"The payload cannot be encoded: {error}.") from None
+        except (TimeoutError, RegistryUnavailableError) as error:
+            raise TransientError(f"the schema registry does not answer: {error}") from error
+        self._known.add(contract.name)
+        return value
 
     async def publish(self, kind: str, *messages: Message) -> list[Position | BaseException]:
         """Write records in their order; for each its position, or why there is none.
@@ -103,56 +112,55 @@ class Intake:
             ProblemError: Too much is unacknowledged; nothing was written.
         """
         started = time.perf_counter()
-        with self._counted(messages):
-            found = await self._written(self._publishers[kind], messages)
-        self._metrics.observe("keylane_enqueue_duration_seconds", time.perf_counter() - started, kind=kind)
-        return found
-
-    async def _written(self, publisher: Publisher, messages: Sequence[Message]) -> list[Position | BaseException]:
-        loop = asyncio.get_running_loop()
-        until = loop.time() + self._patience
-        sent = await self._handed_over(publisher, messages)
-        waiting = [each for each in sent if isinstance(each, asyncio.Future)]
-        if waiting:
-            await asyncio.wait(waiting, timeout=max(0.0, until - loop.time()))
-        return [self._end(each) if isinstance(each, asyncio.Future) else each for each in sent]
-
-    async def _handed_over(
-        self, publisher: Publisher, messages: Sequence[Message]
-    ) -> list[asyncio.Future[Position] | BaseException]:
-        sent: list[asyncio.Future[Position] | BaseException] = []
-        stopped: set[tuple[str, bytes | None]] = set()
-        try:
-            async with asyncio.timeout(self._patience):
-                for message in messages:
-                    lane = message.topic, message.key
-                    sent.append(behind() if lane in stopped else await _sent(publisher, message))
-                    if isinstance(sent[-1], BaseException):
-                        stopped.add(lane)
-        except TimeoutError:
-            sent += [self._late() for _ in messages[len(sent) :]]
-        return sent
-
-    def _end(self, sent: asyncio.Future[Position]) -> Position | BaseException:
-        if not sent.done():
-            sent.cancel()
-            return self._late()
-        return sent.exception() or sent.result()
-
-    def _late(self) -> TransientError:
-        return TransientError(f"no acknowledgement within {self._patience} s")
-
-    @contextmanager
-    def _counted(self, messages: Sequence[Message]) -> Iterator[None]:
-        count = len(messages)
-        size = sum(len(each.value or b"") + len(each.key or b"") + _RECORD for each in messages)
+        count, size = len(messages), _size(messages)
         if self._unacknowledged + count > self._limit or self._bytes + size > self._limit_bytes:
             raise ProblemError("overloaded", "Too many records wait for the broker; try again soon.", retry_after=1)
         self._count(count, size)
         try:
-            yield
+            found = await self._written(self._publishers[kind], messages)
         finally:
             self._count(-count, -size)
+        self._metrics.observe("keylane_enqueue_duration_seconds", time.perf_counter() - started, kind=kind)
+        return found
+
+    async def _written(self, publisher: Publisher, messages: Sequence[Message]) -> list[Position | BaseException]:
+        sent: list[Awaitable[Position] | BaseException] = []
+        ends: list[Position | BaseException] = []
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._hand_over(publisher, messages, sent)
+                for each in sent:
+                    end = each if isinstance(each, BaseException) else await _end(each)
+                    ends.append(end)
+        except TimeoutError:
+            ends += [self._late(each) for each in sent[len(ends) :]]
+            ends += [self._late(None) for _ in messages[len(ends) :]]
+        return ends
+
+    @staticmethod
+    async def _hand_over(
+        publisher: Publisher, messages: Sequence[Message], sent: list[Awaitable[Position] | BaseException]
+    ) -> None:
+        stopped: set[tuple[str, bytes | None]] = set()
+        for message in messages:
+            if stopped and (message.topic, message.key) in stopped:
+                sent.append(behind())
+                continue
+            try:
+                sent.append(await publisher.send(message))
+            except (TransientError, RecordRefusedError) as error:
+                sent.append(error)
+                stopped.add((message.topic, message.key))
+
+    def _late(self, sent: Awaitable[Position] | BaseException | None) -> Position | BaseException:
+        """What became of a record whose time is up."""
+        if isinstance(sent, BaseException):
+            return sent
+        if isinstance(sent, asyncio.Future):
+            if sent.done() and not sent.cancelled():
+                return sent.exception() or sent.result()
+            sent.cancel()
+        return TransientError(f"no acknowledgement within {self._patience} s")
 
     def _count(self, count: int, size: int) -> None:
         self._unacknowledged += count
@@ -161,10 +169,14 @@ class Intake:
         self._metrics.set("keylane_unacknowledged_bytes", self._bytes)
 
 
-async def _sent(publisher: Publisher, message: Message) -> asyncio.Future[Position] | BaseException:
+def _size(messages: Sequence[Message]) -> int:
+    return sum(len(each.value or b"") + len(each.key or b"") + _RECORD for each in messages)
+
+
+async def _end(sent: Awaitable[Position]) -> Position | BaseException:
     try:
-        return asyncio.ensure_future(await publisher.send(message))
-    except (TransientError, RecordRefusedError) as error:
+        return await sent
+    except Exception as error:  # noqa: BLE001 - it is the end of this record alone
         return error
 
 
@@ -178,11 +190,15 @@ def now() -> str:
     return rfc3339(time.time_ns() // 1_000_000)
 
 
+@lru_cache(maxsize=16)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").removesuffix("+00:00")
+
+
 def rfc3339(milliseconds: int) -> str:
     """A time since the epoch as RFC 3339 text; what lies outside the years 1970 to 9999 becomes their limit."""
     milliseconds = min(max(milliseconds, 0), _LAST)
-    moment = datetime.fromtimestamp(milliseconds // 1000, UTC).replace(microsecond=milliseconds % 1000 * 1000)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03d}Z"
 
 
 def checked_key(tenant: str, entity: Any) -> bytes:

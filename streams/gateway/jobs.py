@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from schemas.contract import Contract
+    from streams.door import Accepted
     from streams.gateway.access import Caller
     from streams.gateway.idempotency import Given, Idempotency
     from streams.gateway.lookup import Lookup
@@ -133,8 +134,7 @@ class JobRoutes:
 
         async def submitted() -> web.Response:
             accepted = await self._submission.submit_one(await self._prepared(asked, tenant, job_id, given, 0))
-            answer = JobAccepted(id=accepted.id, location=accepted.location, **accepted.position._asdict())
-            return json_answer(answer, HTTPStatus.ACCEPTED, {"Location": accepted.location})
+            return _accepted(accepted)
 
         interest = Interest(tenant=tenant, job=job_id)
         submit = partial(self._idempotency.run, given, submitted)
@@ -229,6 +229,16 @@ def unknown_type(name: str, known: Mapping[str, object]) -> ProblemError:
     """The problem that lists what there is."""
     errors = (Problem("/type", "names no type there is"),)
     return ProblemError("unknown-type", f"There is no type {name!r}.", errors=errors, extra={"known": sorted(known)})
+
+
+def _accepted(job: Accepted) -> web.Response:
+    """The answer as ``JobAccepted`` describes it."""
+    topic, partition, offset = job.position
+    members = {"id": job.id, "status": "pending", "location": job.location}
+    text = json.dumps({**members, "topic": topic, "partition": partition, "offset": offset})
+    return web.Response(
+        text=text, status=HTTPStatus.ACCEPTED, content_type=body.JSON, headers={"Location": job.location}
+    )
 
 
 def _id(asked: JobRequest, given: Given | None, number: int) -> str:

@@ -14,9 +14,9 @@ import structlog
 from schemas.job_status.model import CONTRACT as STATUS
 from schemas.job_status.model import Status
 from streams.door import Accepted, ProblemError
-from streams.event import Attributes
+from streams.event import Attributes, to_headers
 from streams.gateway.ids import uuid7
-from streams.gateway.intake import SOURCE, checked_key, now
+from streams.gateway.intake import SOURCE, checked_key, now, rfc3339
 from streams.history import TOPIC
 from streams.ports import Message, Position, RecordRefusedError
 
@@ -31,16 +31,26 @@ if TYPE_CHECKING:
 
 LOCATION = "/api/v1/jobs/"
 _NOWHERE = -1  # partition and offset of a job that has no position yet
+# The fields of a ``Status`` that are the same for all jobs, or unknown yet: written without a model, as there is one of
+# these for each job that comes in.
+_PENDING: dict[str, Any] = {
+    **dict.fromkeys(Status.model_fields),
+    "status": "pending",
+    "attempt": 0,
+    "replays": 0,
+    "partition": _NOWHERE,
+    "offset": _NOWHERE,
+}
 _NOT_TAKEN = {"status": "failed", "error": "the broker did not take the job"}
 _log = structlog.get_logger(__name__)
 
 
 class Prepared(NamedTuple):
-    """A job's two records, ready to be written, and what the second one says."""
+    """A job's two records, ready to be written, and the fields of the second one."""
 
     message: Message
     status: Message
-    pending: Status
+    pending: dict[str, Any]
 
 
 class Submission:
@@ -49,6 +59,8 @@ class Submission:
     def __init__(self, intake: Intake, jobs: Mapping[str, Job], metrics: Metrics) -> None:
         self._intake = intake
         self._jobs = jobs
+        self._pending = {job.type: _PENDING | {"type": job.type, "queue": job.queue} for job in jobs.values()}
+        self._topics = {job.type: f"jobs.{job.queue}" for job in jobs.values()}
         self._metrics = metrics
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -78,14 +90,22 @@ class Submission:
         Raises:
             ProblemError, TransientError: It cannot be.
         """
-        job, job_id = self._jobs[name], job_id or uuid7()
+        job, job_id, topic = self._jobs[name], job_id or uuid7(), self._topics[name]
         key = checked_key(tenant, entity or job.key(payload))
-        attributes = Attributes(id=job_id, type=name, source=SOURCE, time=now(), extensions={"tenant": tenant})
-        message = await self._intake.message(
-            job.contract, payload, attributes, topic=f"jobs.{job.queue}", key=key, request=request
-        )
-        pending = _status(job, job_id, tenant, key, payload=payload.model_dump_json())
-        return Prepared(message, await self._record(pending), pending)
+        milliseconds = time.time_ns() // 1_000_000
+        moment = rfc3339(milliseconds)
+        attributes = Attributes(id=job_id, type=name, source=SOURCE, time=moment, extensions={"tenant": tenant})
+        message = await self._intake.message(job.contract, payload, attributes, topic=topic, key=key, request=request)
+        pending = {
+            **self._pending[name],
+            "job_id": job_id,
+            "tenant": tenant,
+            "key": key.decode(),
+            "time": milliseconds,
+            "topic": topic,
+            "payload": payload.model_dump_json(),
+        }
+        return Prepared(message, await self._record(pending, moment), pending)
 
     async def submit_one(self, prepared: Prepared) -> Accepted:
         """Publish a job.
@@ -111,9 +131,9 @@ class Submission:
     def _end(
         self, job: Prepared, stored: Position | BaseException, told: Position | BaseException
     ) -> Accepted | BaseException:
-        job_id, name = job.pending.job_id, job.pending.type
+        job_id, name = job.pending["job_id"], job.pending["type"]
         if isinstance(stored, BaseException):
-            self._tell_later(job.pending.model_copy(update=_NOT_TAKEN))
+            self._tell_later(job.pending | _NOT_TAKEN)
             return _refusal(stored, job_id)
         if isinstance(told, BaseException):
             return _refusal(told, job_id)
@@ -124,46 +144,27 @@ class Submission:
         """Wait for what has still to be written."""
         await asyncio.gather(*self._tasks)
 
-    async def _record(self, status: Status) -> Message:
-        attributes = Attributes(id=uuid7(), type=STATUS.name, source=SOURCE, time=now())
-        key = status.job_id.encode()
+    async def _record(self, status: dict[str, Any], moment: str) -> Message:
         try:
-            return await self._intake.message(STATUS, status, attributes, topic=TOPIC, key=key)
+            value = await self._intake.encoded(STATUS, status)
         except ProblemError:  # too long with the payload: the step counts more than what is in it
-            bare = status.model_copy(update={"payload": None})
-            return await self._intake.message(STATUS, bare, attributes, topic=TOPIC, key=key)
+            value = await self._intake.encoded(STATUS, status | {"payload": None})
+        attributes = Attributes(id=uuid7(), type=STATUS.name, source=SOURCE, time=moment)
+        return Message(TOPIC, status["job_id"].encode(), value, to_headers(attributes))
 
-    def _tell_later(self, status: Status) -> None:
+    def _tell_later(self, status: dict[str, Any]) -> None:
         # The client has waited long enough. Should the job have been stored after all, its later statuses outrank this.
         task = asyncio.create_task(self._tell(status))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _tell(self, status: Status) -> None:
+    async def _tell(self, status: dict[str, Any]) -> None:
         try:
-            (told,) = await self._intake.publish("job", await self._record(status))
+            (told,) = await self._intake.publish("job", await self._record(status, now()))
         except Exception as error:  # noqa: BLE001 - whatever it is, there is nobody to tell but the log
             told = error
         if isinstance(told, BaseException):
-            _log.warning("job not taken, and its status not told", job=status.job_id, error=str(told))
-
-
-def _status(job: Job, job_id: str, tenant: str, key: bytes, **more: Any) -> Status:
-    return Status(
-        job_id=job_id,
-        type=job.type,
-        queue=job.queue,
-        tenant=tenant,
-        key=key.decode(),
-        status="pending",
-        attempt=0,
-        replays=0,
-        time=time.time_ns() // 1_000_000,
-        topic=f"jobs.{job.queue}",
-        partition=_NOWHERE,
-        offset=_NOWHERE,
-        **more,
-    )
+            _log.warning("job not taken, and its status not told", job=status["job_id"], error=str(told))
 
 
 def _refusal(error: BaseException, job_id: str) -> BaseException:

@@ -93,12 +93,13 @@ class Waiting:
         Raises:
             TransientError: Statuses cannot be listened to; nothing was submitted.
         """
-        async with AsyncExitStack() as stack:
-            heard = await self._listening(stack, interest) if wait.seconds else None
+        if not wait.seconds:
             answer = await submit()
-            if heard is not None:
-                looks = REPLAYED in answer.headers
-                ended = await self._end(heard, wait.seconds, looks=looks)
+        else:
+            async with AsyncExitStack() as stack:
+                heard = await self._listening(stack, interest)
+                answer = await submit()
+                ended = await self._end(heard, wait.seconds, looks=REPLAYED in answer.headers)
                 answer = answer if ended is None else _like(shown(ended), answer)
         if wait.applied:
             answer.headers["Preference-Applied"] = ", ".join(wait.applied)
