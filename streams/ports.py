@@ -233,7 +233,10 @@ class Found(NamedTuple):
 
 
 class Requests(Protocol):
-    """Remembers requests by their keys. Each method is one atomic step; all raise TransientError when it is away."""
+    """Remembers requests by their keys. Each method is one atomic step.
+
+    All raise TransientError, soon enough for a request to go on without, when the memory is away.
+    """
 
     async def begin(self, key: str, fingerprint: str, owner: str, seconds: float) -> Found:
         """Note the request as under way for at most so many seconds, unless it is known. Repeated by its owner: NEW."""

@@ -75,7 +75,7 @@ async def raw(request: web.Request) -> bytes:
             return await request.read()
     except TimeoutError:
         raise ProblemError("request-timeout", f"The body did not arrive within {patience:g} s.") from None
-    except ClientError:
+    except (ClientError, ConnectionError):
         raise ProblemError("malformed-body", "The body ended before its end.") from None
 
 
@@ -88,7 +88,7 @@ def parse(text: bytes, most: int = MOST) -> Any:
     if _has_more(text, most):
         raise ProblemError("too-large", f"The body has more than {most} items.")
     try:
-        value = json.loads(text.decode(), parse_constant=_refuse_constant, object_pairs_hook=_refuse_twins)
+        value = _DECODER.decode(text.decode())
     except UnicodeDecodeError:
         raise ProblemError("malformed-json", "The body is not UTF-8.") from None
     except json.JSONDecodeError as error:
@@ -172,3 +172,7 @@ def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("an object names a member twice")
     return found
+
+
+# Made once: json.loads would make one for each body.
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_refuse_twins)

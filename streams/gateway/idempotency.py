@@ -7,7 +7,6 @@ word of Redis; without Redis it is carried out, under the same ids.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import re
@@ -45,7 +44,6 @@ STATUSES = {
 KEEP = 172_800.0  # seconds an answer is kept
 IN_FLIGHT = 10.0  # seconds a request may be under way: more than encoding and acknowledging may take
 LARGEST = 1_048_576  # characters of an answer that is kept
-_PATIENCE = 0.5  # seconds for Redis; then the request is carried out without
 _AGAIN = 1  # seconds after which to ask for a request that is under way
 _STRING = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\]){1,255})"')
 _BARE = re.compile(r"[!#-~]{1,255}")
@@ -126,9 +124,8 @@ class Idempotency:
 
     async def _begin(self, given: Given) -> Found | None:
         try:
-            async with asyncio.timeout(_PATIENCE):
-                found = await self._requests.begin(given.place, given.fingerprint, given.owner, self._in_flight)
-        except (TransientError, TimeoutError) as error:
+            found = await self._requests.begin(given.place, given.fingerprint, given.owner, self._in_flight)
+        except TransientError as error:
             _log.warning("carried out without a look whether it was before", reason=str(error))
             self._metrics.inc("keylane_idempotency_total", outcome="unchecked")
             return None
@@ -143,9 +140,8 @@ class Idempotency:
 
     async def _noted(self, step: Awaitable[None]) -> None:
         try:
-            async with asyncio.timeout(_PATIENCE):
-                await step
-        except (TransientError, TimeoutError) as error:
+            await step
+        except TransientError as error:
             # What the broker said is what the client has to know; workers recognise what comes again.
             _log.warning("the end of a request is not noted", reason=str(error))
 
