@@ -15,6 +15,7 @@ from pydantic import ValidationError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+_MOST = 100  # places that are named of one payload
 Kind = Literal["event", "job", "internal"]
 
 
@@ -95,8 +96,8 @@ class Contract:
 
 
 def problems(error: ValidationError) -> tuple[Problem, ...]:
-    """The places a model refused, as JSON pointers."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
+    """The places a model refused, as JSON pointers; of very many the first ones."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)[:_MOST]
     return tuple(Problem(pointer(*each["loc"]), each["msg"]) for each in found)
 
 

@@ -63,7 +63,7 @@ class Ready(NamedTuple, Generic[_R]):
     """The records of a batch that can be taken, and why the others cannot; by their number."""
 
     records: dict[int, _R]
-    refused: dict[int, BaseException]
+    refused: dict[int, ProblemError]
 
 
 async def ready(asked: Sequence[Asked]) -> Ready[Any]:
@@ -78,7 +78,7 @@ async def ready(asked: Sequence[Asked]) -> Ready[Any]:
         try:
             found.records[number] = await each.prepare()
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one record is said of it alone
-            found.refused[number] = error
+            found.refused[number] = told(error)
             stopped.add(each.key())
         if time.perf_counter() - since > _BREATH:
             await asyncio.sleep(0)
@@ -86,24 +86,30 @@ async def ready(asked: Sequence[Asked]) -> Ready[Any]:
     return found
 
 
+def told(error: BaseException) -> ProblemError:
+    """The problem an error is, without the way it came: a thousand tracebacks would keep all they passed alive."""
+    problem = understood(error)
+    problem.__traceback__ = problem.__context__ = problem.__cause__ = None
+    return problem
+
+
 def answer(
-    problems: Problems, count: int, accepted: dict[int, dict[str, Any]], refused: dict[int, BaseException]
+    problems: Problems, count: int, accepted: dict[int, dict[str, Any]], refused: dict[int, ProblemError]
 ) -> web.Response:
     """The answer to a batch of so many records.
 
     Raises:
         ProblemError, TransientError: Nothing was taken, for reasons that lie with us.
     """
-    understood_ones = {number: understood(error) for number, error in refused.items()}
     results = [
         {"status": HTTPStatus.ACCEPTED, **accepted[number]}
         if number in accepted
-        else _refused(problems, understood_ones[number])
+        else _refused(problems, refused[number])
         for number in range(count)
     ]
     ours = [result for result in results if result["status"] >= HTTPStatus.INTERNAL_SERVER_ERROR]
     if len(ours) == count > 0:
-        raise understood_ones[0]
+        raise refused[0]
     text = json.dumps({"accepted": len(accepted), "refused": len(refused), "results": results})
     status = HTTPStatus.MULTI_STATUS if refused else HTTPStatus.ACCEPTED
     response = web.Response(text=text, status=status, content_type=body.JSON)

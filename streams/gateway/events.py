@@ -119,7 +119,7 @@ class EventRoutes:
         ends = await self._intake.publish("event", *(record.message for record in ready.records.values()))
         for (number, record), stored in zip(ready.records.items(), ends, strict=True):
             if isinstance(stored, BaseException):
-                ready.refused[number] = stored
+                ready.refused[number] = batches.told(stored)
                 continue
             self._metrics.inc("keylane_accepted_total", kind="event", type=record.type)
             accepted[number] = {"id": record.id, **stored._asdict()}

@@ -158,7 +158,7 @@ class JobRoutes:
         ends = await self._submission.submit_all(list(ready.records.values()))
         for number, end in zip(ready.records, ends, strict=True):
             if isinstance(end, BaseException):
-                ready.refused[number] = end
+                ready.refused[number] = batches.told(end)
             else:
                 accepted[number] = {"id": end.id, "location": end.location, **end.position._asdict()}
         return batches.answer(self._problems, len(jobs), accepted, ready.refused)
