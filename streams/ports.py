@@ -79,6 +79,12 @@ class Publisher(Protocol):
     def send(self, message: Message) -> Awaitable[Awaitable[Position]]:
         """Queue in order; the inner awaitable ends with the acknowledgement (or raises as ``publish`` does)."""
 
+    def send_many(self, messages: Sequence[Message]) -> Awaitable[Sequence[Awaitable[Position]]]:
+        """Queue many in order per partition, as whole batches: each costs less than it would alone.
+
+        The inner awaitables are as those of ``send``; the outer one raises TransientError: none could be queued.
+        """
+
     async def publish_all(self, messages: Sequence[Message]) -> None:
         """Write many, in order per partition, and wait for all acknowledgements.
 

@@ -114,6 +114,9 @@ class MemoryLog:
     async def send(self, message: Message) -> Any:
         return asyncio.ensure_future(self.publish(message))
 
+    async def send_many(self, messages: Sequence[Message]) -> Any:
+        return [asyncio.ensure_future(self.publish(message)) for message in messages]
+
     async def read(
         self, start: Mapping[TopicPartition, int], end: Mapping[TopicPartition, int]
     ) -> AsyncIterator[Sequence[Record]]:

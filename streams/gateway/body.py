@@ -21,7 +21,7 @@ from streams.gateway.models import Request
 from streams.gateway.packed import unpacking
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 JSON = "application/json"
 PATIENCE = web.AppKey("body_patience", float)
@@ -146,17 +146,16 @@ def _items(text: bytes) -> int:
 def _check_depth(value: Any) -> None:
     level = [value]
     for _ in range(DEEPEST):
-        level = [child for each in level for child in _children(each)]
+        level = [inner for each in level for inner in _inside(each) if type(inner) is dict or type(inner) is list]
         if not level:
             return
-    if any(isinstance(each, dict | list) for each in level):
-        raise _too_deep()
+    raise _too_deep()
 
 
-def _children(value: Any) -> Sequence[Any]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else ()
+def _inside(value: Any) -> Iterable[Any]:
+    if type(value) is dict:
+        return value.values()
+    return value if type(value) is list else ()
 
 
 def _too_deep() -> ProblemError:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 PATIENCE = 1.8  # seconds until a missing acknowledgement is a 503
 LIMIT = 5_000  # records
 LIMIT_BYTES = 67_108_864
+_FEW = 2  # records; more are handed over as batches
 _RECORD = 200  # bytes a record weighs beside its key and value
 _LAST = 253_402_300_799_999  # the last millisecond of the year 9999
 SOURCE = "/keylane/gateway"
@@ -128,10 +129,15 @@ class Intake:
         ends: list[Position | BaseException] = []
         try:
             async with asyncio.timeout(self._patience):
-                await self._hand_over(publisher, messages, sent)
+                if len(messages) > _FEW:
+                    sent += await publisher.send_many(messages)
+                else:
+                    await self._hand_over(publisher, messages, sent)
                 for each in sent:
                     end = each if isinstance(each, BaseException) else await _end(each)
                     ends.append(end)
+        except TransientError as error:
+            return [error] * len(messages)
         except TimeoutError:
             ends += [self._late(each) for each in sent[len(ends) :]]
             ends += [self._late(None) for _ in messages[len(ends) :]]

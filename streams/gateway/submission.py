@@ -126,18 +126,21 @@ class Submission:
         """
         messages = [message for job in jobs for message in (job.message, job.status)]
         ends = await self._intake.publish("job", *messages)
-        return [self._end(job, *pair) for job, pair in zip(jobs, zip(ends[::2], ends[1::2], strict=True), strict=True)]
+        found = [self._end(*each) for each in zip(jobs, ends[::2], ends[1::2], strict=True)]
+        names = [job.pending["type"] for job, end in zip(jobs, found, strict=True) if isinstance(end, Accepted)]
+        for name in set(names):
+            self._metrics.inc("keylane_accepted_total", names.count(name), kind="job", type=name)
+        return found
 
     def _end(
         self, job: Prepared, stored: Position | BaseException, told: Position | BaseException
     ) -> Accepted | BaseException:
-        job_id, name = job.pending["job_id"], job.pending["type"]
+        job_id = job.pending["job_id"]
         if isinstance(stored, BaseException):
             self._tell_later(job.pending | _NOT_TAKEN)
             return _refusal(stored, job_id)
         if isinstance(told, BaseException):
             return _refusal(told, job_id)
-        self._metrics.inc("keylane_accepted_total", kind="job", type=name)
         return Accepted(id=job_id, location=LOCATION + job_id, position=stored)
 
     async def close(self) -> None:
@@ -149,7 +152,9 @@ class Submission:
             value = await self._intake.encoded(STATUS, status)
         except ProblemError:  # too long with the payload: the step counts more than what is in it
             value = await self._intake.encoded(STATUS, status | {"payload": None})
-        attributes = Attributes(id=uuid7(), type=STATUS.name, source=SOURCE, time=moment)
+        attributes = Attributes(
+            id=f"{status['job_id']}/{status['status']}", type=STATUS.name, source=SOURCE, time=moment
+        )
         return Message(TOPIC, status["job_id"].encode(), value, to_headers(attributes))
 
     def _tell_later(self, status: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@
     await publisher.start()
     position = await publisher.publish(message)
     pending = await publisher.send(message)         # queued in order; position = await pending
+    pending = await publisher.send_many(messages)   # the same for many, as whole batches
     await publisher.publish_all(messages)           # in order per partition, as whole batches
     await publisher.stop()
 
@@ -24,7 +25,7 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
-from streams.adapters.kafka.bulk import send_all
+from streams.adapters.kafka.bulk import send_all, send_each, targets
 from streams.adapters.kafka.producers import close, connected
 from streams.job import TransientError
 from streams.ports import Position, RecordRefusedError
@@ -63,6 +64,7 @@ class KafkaPublisher:
         self._producer: AIOKafkaProducer | None = None
         self._stuck = False
         self._renewal = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Connect.
@@ -107,6 +109,42 @@ class KafkaPublisher:
             self._stuck = self._stuck or not isinstance(error, _HARMLESS)
             raise _explained(error, message) from error
         return self._position(producer, stored, message)
+
+    async def send_many(self, messages: Sequence[Message]) -> Sequence[Awaitable[Position]]:
+        """Queue records in order per partition, as whole batches; await each result for its acknowledgement.
+
+        Raises:
+            TransientError: They could not be queued.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._timeout):
+                producer = await self._usable()
+                found = await targets(producer, messages)
+        except (KafkaError, TimeoutError) as error:
+            raise _explained(error, messages[0]) from error
+        ends: list[asyncio.Future[Position]] = [loop.create_future() for _ in messages]
+        for target, numbers in found.items():
+            some = [messages[number] for number in numbers]
+            task = asyncio.create_task(self._send_each(producer, target, some, [ends[number] for number in numbers]))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return ends
+
+    async def _send_each(
+        self,
+        producer: AIOKafkaProducer,
+        target: tuple[str, int],
+        messages: Sequence[Message],
+        ends: Sequence[asyncio.Future[Position]],
+    ) -> None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                await send_each(producer, target, messages, ends)
+        except (KafkaError, TimeoutError) as error:
+            self._stuck = self._stuck or producer is self._producer
+            for message, end in zip(messages, ends, strict=True):
+                _fail(end, error, message)
 
     async def publish_all(self, messages: Sequence[Message]) -> None:
         """Write in order per partition and wait for all acknowledgements: a batch costs what a record costs alone.
