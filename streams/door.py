@@ -164,7 +164,8 @@ class RouteSpec:
         body: The model of the JSON body.
         other_bodies: Models of the body in further media types, by media type.
         query: The model of the query parameters.
-        headers: What each header of the request is for.
+        headers: Headers of the request, each as OpenAPI describes a parameter.
+        repeatable: Whether it takes something in that is taken in once for one ``Idempotency-Key``; the body is JSON.
         answer: The model of the successful answer.
         answers: Models of successful answers that differ from it, by status.
         scope: What a caller must have, a value of ``streams.gateway.access.Scope``; None: it is for everybody.
@@ -179,8 +180,9 @@ class RouteSpec:
     body: type[BaseModel] | None = None
     other_bodies: Mapping[str, type[BaseModel]] = field(default_factory=dict)
     query: type[BaseModel] | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     answer: type[BaseModel] | None = None
     answers: Mapping[int, type[BaseModel]] = field(default_factory=dict)
     scope: str | None = None
+    repeatable: bool = False
     answers_errors: bool = False

@@ -165,7 +165,7 @@ def create_app(parts: Parts) -> web.Application:
         *idempotency.specs(),
         *DeadLetterRoutes(parts.letters).specs(),
         *(() if parts.keyring is None else KeyRoutes(parts.keyring).specs()),
-        *parts.catalogue.routes,
+        *map(idempotency.around, parts.catalogue.routes),
         *app[HEALTH].specs(),
     )
     app[ROUTES], app[PEERS] = specs, parts.peers

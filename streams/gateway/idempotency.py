@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -31,12 +31,19 @@ from streams.ports import Found, RequestState
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from streams.door import Door
     from streams.metrics import Metrics
     from streams.ports import Requests
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
-HEADERS = {HEADER: "Makes the request safe to repeat: one string, quoted or bare, of your choice."}
+HEADERS = {
+    HEADER: {
+        "description": "Makes the request safe to repeat: a string of your choice, quoted or bare.",
+        "schema": {"type": "string", "pattern": r'^([!#-~]{1,255}|"[ !#-\[\]-~]{1,255}")$'},
+        "example": '"8e03978e-40d5-43e8-bc93-6894a57f9324"',
+    }
+}
 STATUSES = {
     409: "A request with this Idempotency-Key is under way; Retry-After says when to ask again.",
     422: "The Idempotency-Key was given with another request.",
@@ -158,14 +165,37 @@ class Idempotency:
                 statuses={
                     200: "Counted over all gateways since Redis was empty.",
                     401: "The credentials are missing or not valid.",
-                    403: "The scope is missing.",
+                    403: "The scope is missing, or the caller belongs to one tenant.",
                     503: "Redis is away.",
                 },
             ),
         )
 
-    async def get(self, _request: web.Request) -> web.StreamResponse:
-        """The statistics."""
+    def around(self, spec: RouteSpec) -> RouteSpec:
+        """The route, carried out once per key if it is ``repeatable``."""
+        if not spec.repeatable:
+            return spec
+
+        def build(door: Door) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+            handler: Callable[[web.Request], Awaitable[Any]] = spec.build(door)
+
+            async def once(request: web.Request) -> web.StreamResponse:
+                value = await body.read(request) if HEADER in request.headers else None
+                return await self.run(await given(request, named_tenant(value)), lambda: handler(request))
+
+            return once
+
+        statuses = {**STATUSES, **spec.statuses}
+        return replace(spec, build=build, headers={**spec.headers, **HEADERS}, statuses=statuses)
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """The statistics.
+
+        Raises:
+            ProblemError: The caller belongs to one tenant.
+        """
+        if request[CALLER].tenant is not None:
+            raise ProblemError("forbidden", "These are counts of all tenants; they are for callers without one.")
         found = await self._requests.statistics()
         counted = {name.replace("-", "_"): found.get(name, 0) for name in (*RequestState, "released")}
         text = Statistics(**counted, keep_seconds=self._keep, in_flight_seconds=self._in_flight).model_dump_json()

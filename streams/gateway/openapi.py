@@ -136,10 +136,7 @@ def _query_parameters(route: RouteSpec) -> list[dict[str, Any]]:
 
 
 def _header_parameters(route: RouteSpec) -> list[dict[str, Any]]:
-    return [
-        {"name": name, "in": "header", "required": False, "description": what, "schema": {"type": "string"}}
-        for name, what in route.headers.items()
-    ]
+    return [{"name": name, "in": "header", "required": False, **what} for name, what in route.headers.items()]
 
 
 def _response(route: RouteSpec, status: int, schemas: dict[Any, Any]) -> dict[str, Any]:

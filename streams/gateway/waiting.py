@@ -30,7 +30,13 @@ if TYPE_CHECKING:
     from streams.live.subscription import Subscription
 
 MOST = 60  # seconds
-HEADERS = {"Prefer": "``wait=N`` holds the answer for up to N seconds until the job has ended; ``respond-async``."}
+HEADERS = {
+    "Prefer": {
+        "description": "RFC 7240: wait=N holds the answer until the job has ended, for N seconds; respond-async.",
+        "schema": {"type": "string", "pattern": r"^[ -~]*$"},
+        "example": "wait=10",
+    }
+}
 _PATIENCE = 1.8  # seconds for listening to begin
 _LOOK = 0.5  # seconds between looks at the history
 _WAIT = re.compile(r'wait\s*=\s*"?(\d{1,9})"?', re.IGNORECASE)

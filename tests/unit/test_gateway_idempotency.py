@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import web
 
 from streams.core.headers import REQUEST, text
+from streams.door import RouteSpec
 from streams.event import from_headers
 from streams.gateway.access import Caller, Scope
 from streams.job import TransientError
 from tests.eventually import eventually
-from tests.gateway_doubles import EVENT, HELD, JOB, PAYLOAD, Bench
+from tests.gateway_doubles import CATALOGUE, EVENT, HELD, JOB, PAYLOAD, Bench
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse, web
+    from aiohttp import ClientResponse
     from aiohttp.test_utils import TestClient
 
 KEY = {"Idempotency-Key": '"8e03978e-40d5"'}
@@ -31,7 +34,10 @@ def bench() -> Bench:
 class Tokens:
     """Who asks is named in a header."""
 
-    async def caller(self, request: web.Request) -> Caller:
+    def at(self, path: str, scope: str) -> Any:
+        return self._caller
+
+    async def _caller(self, request: web.Request) -> Caller:
         name, _, tenant = request.headers["X-Who"].partition("@")
         return Caller(name, tenant or None, frozenset({Scope.ADMIN}))
 
@@ -214,3 +220,39 @@ async def test_the_statistics_count_what_became_of_requests(bench: Bench) -> Non
         "keep_seconds": 172_800.0,
         "in_flight_seconds": 10.0,
     }
+
+
+async def test_the_statistics_of_all_are_not_for_the_administrator_of_one_tenant(bench: Bench) -> None:
+    bench.changes = {"access": Tokens()}
+    async with bench.client() as client:
+        asked = [await client.get("/api/v1/idempotency/stats", headers={"X-Who": who}) for who in ("ada@steppe", "ada")]
+
+    assert [each.status for each in asked] == [403, 200]
+
+
+async def test_a_consumers_route_may_be_repeated_under_a_key(bench: Bench) -> None:
+    done: list[Any] = []
+
+    async def take(request: web.Request) -> web.Response:
+        done.append(await request.json())
+        return web.json_response({"number": len(done)}, status=202)
+
+    route = RouteSpec(
+        method="POST",
+        path="/api/things",
+        summary="Take a thing",
+        scope=Scope.JOBS_WRITE,
+        build=lambda _: take,
+        repeatable=True,
+        statuses={202: "Taken."},
+    )
+    bench.catalogue = replace(CATALOGUE, routes=(route,))
+    async with bench.client() as client:
+        answers = [await client.post("/api/things", json={"a": 1}, headers=KEY) for _ in range(2)]
+        plain = await client.post("/api/things", json={"a": 1})
+        told = [(await each.json())["number"] for each in (*answers, plain)]
+        described = (await (await client.get("/openapi.json")).json())["paths"]["/api/things"]["post"]
+
+    assert told == [1, 1, 2]
+    assert [each["name"] for each in described["parameters"]] == ["Idempotency-Key"]
+    assert {"409", "422"} <= set(described["responses"])

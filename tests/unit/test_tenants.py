@@ -55,7 +55,9 @@ class Try:
 SIGNIN = {**PAYLOAD, "name": MARK, "tenant": OURS}
 TRIES = {
     ("POST", "/api/v1/jobs"): [Try(403, 202, body=JOB)],
+    ("POST", "/api/v1/jobs:batch"): [Try(207, 202, body={"jobs": [JOB]})],
     ("GET", "/api/v1/jobs/{id}"): [Try(404, 200)],
+    ("GET", "/api/v1/idempotency/stats"): [Try(403, None)],
     ("POST", "/api/v1/events"): [Try(403, 202, body=EVENT)],
     ("GET", "/api/admin/dlq"): [Try(200, 200), Try(200, 200, {"tenant": OURS})],
     ("POST", "/api/v1/keys"): [Try(403, 201, body={"name": MARK, "scopes": ["jobs:write"], "tenant": OURS})],
