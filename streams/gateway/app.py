@@ -17,7 +17,7 @@ from streams.gateway import body
 from streams.gateway.access import OpenAccess, Scope, guarded
 from streams.gateway.acts import LoggedAudit, told
 from streams.gateway.deadletters import DeadLetterRoutes
-from streams.gateway.documented import event_bodies, job_bodies
+from streams.gateway.documented import cloud_events, event_bodies, job_bodies
 from streams.gateway.door import GatewayDoor
 from streams.gateway.events import EventRoutes
 from streams.gateway.health import Health
@@ -161,7 +161,7 @@ def create_app(parts: Parts) -> web.Application:
         ),
         *EventRoutes(
             events, intake, idempotency, problems, parts.metrics, acks="all" if parts.events is None else "leader"
-        ).specs(event_bodies(events.values(), examples)),
+        ).specs(event_bodies(events.values(), examples), cloud_events(events.values(), examples)),
         *idempotency.specs(),
         *DeadLetterRoutes(parts.letters).specs(),
         *(() if parts.keyring is None else KeyRoutes(parts.keyring).specs()),

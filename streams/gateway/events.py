@@ -14,7 +14,7 @@ from streams.gateway.batches import Asked, BatchAnswer
 from streams.gateway.ids import uuid7
 from streams.gateway.intake import SOURCE, checked_key, now
 from streams.gateway.jobs import fitting, json_answer, unknown_type
-from streams.gateway.models import CloudEvent, CloudEvents, EventAccepted
+from streams.gateway.models import EventAccepted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,8 +65,10 @@ class EventRoutes:
         self._metrics = metrics
         self._acks: Literal["all", "leader"] = acks
 
-    def specs(self, documented: type[BaseModel]) -> tuple[RouteSpec, ...]:
-        """The route; ``documented`` describes the bodies of all event types."""
+    def specs(
+        self, documented: type[BaseModel], cloud_events: tuple[type[BaseModel], type[BaseModel]]
+    ) -> tuple[RouteSpec, ...]:
+        """The route; ``documented`` describes the bodies of all event types, ``cloud_events`` one and a batch."""
         return (
             RouteSpec(
                 method="POST",
@@ -75,7 +77,7 @@ class EventRoutes:
                 scope=Scope.EVENTS_WRITE,
                 build=lambda _: self.post,
                 body=documented,
-                other_bodies={cloudevents.STRUCTURED: CloudEvent, cloudevents.BATCH: CloudEvents},
+                other_bodies=dict(zip((cloudevents.STRUCTURED, cloudevents.BATCH), cloud_events, strict=True)),
                 headers=idempotency.HEADERS,
                 answer=EventAccepted,
                 answers={HTTPStatus.MULTI_STATUS: BatchAnswer},

@@ -14,6 +14,7 @@ from streams.door import ProblemError, RouteSpec
 from streams.gateway import batches, body, idempotency, waiting
 from streams.gateway.access import CALLER, Scope
 from streams.gateway.batches import Asked, BatchAnswer
+from streams.gateway.documented import batch_of
 from streams.gateway.ids import uuid7
 from streams.gateway.intake import rfc3339
 from streams.gateway.models import JobAccepted
@@ -97,7 +98,7 @@ class JobRoutes:
                 summary="Submit up to 1,000 jobs in their order",
                 scope=Scope.JOBS_WRITE,
                 build=lambda _: self.post_batch,
-                body=JobBatch,
+                body=batch_of(documented),
                 headers=idempotency.HEADERS,
                 answer=BatchAnswer,
                 statuses={

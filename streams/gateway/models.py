@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, RootModel, StringConstraints, TypeAdapter
+from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, TypeAdapter
 
 from schemas.contract import Problem, pointer
 
@@ -125,10 +125,6 @@ class CloudEvent(Request):
     def extensions(self) -> dict[str, str]:
         """Further attributes, as CloudEvents writes them in text."""
         return {name: _as_text(value) for name, value in (self.model_extra or {}).items()}
-
-
-class CloudEvents(RootModel[list[CloudEvent]]):
-    """A batch of at most 1,000 CloudEvents, to be taken in their order."""
 
 
 class EventAccepted(Answer):

@@ -129,7 +129,7 @@ class JobRequest(JobOptions):
 class JobBatch(Request):
     """Jobs to be taken in their order; each of them is as the body of ``POST /api/v1/jobs``."""
 
-    jobs: Annotated[list[Any], Field(json_schema_extra={"maxItems": MOST_RECORDS})]
+    jobs: list[Any]
 
 
 def refused_queue(asked: Any, own: str) -> tuple[Problem, ...]:
