@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiokafka.partitioner import DefaultPartitioner
 
-from streams.ports import Position
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from aiokafka import AIOKafkaProducer
 
@@ -57,46 +55,26 @@ async def targets(producer: AIOKafkaProducer, messages: Sequence[Message]) -> di
     return found
 
 
-async def send_each(
-    producer: AIOKafkaProducer,
-    target: tuple[str, int],
-    messages: Sequence[Message],
-    ends: Sequence[asyncio.Future[Position]],
-) -> None:
-    """Write the records of one partition; each of ``ends`` is given the position of its message.
+async def batches(
+    producer: AIOKafkaProducer, target: tuple[str, int], messages: Sequence[Message]
+) -> AsyncIterator[tuple[range, asyncio.Future[Any]]]:
+    """Queue the messages of one partition as batches; of each the numbers of its messages, and its acknowledgement.
 
     Raises:
-        KafkaError: A batch was not acknowledged, or was refused; ``ends`` that are not done belong to it or follow it.
+        KafkaError: A batch could not be queued.
     """
-    number = 0
-    for stored, count in await _queued(producer, target, messages):
-        offset = (await stored).offset
-        for place, end in enumerate(ends[number : number + count]):
-            if not end.done():
-                end.set_result(Position(*target, offset + place))
-        number += count
+    topic, partition = target
+    first, batch = 0, producer.create_batch()
+    for number, message in enumerate(messages):
+        if not _added(batch, message):
+            yield range(first, number), await producer.send_batch(batch, topic, partition=partition)
+            first, batch = number, producer.create_batch()
+            _added(batch, message)  # the first one always fits
+    yield range(first, len(messages)), await producer.send_batch(batch, topic, partition=partition)
 
 
 async def _send(producer: AIOKafkaProducer, target: tuple[str, int], messages: Sequence[Message]) -> None:
-    await asyncio.gather(*(stored for stored, _ in await _queued(producer, target, messages)))
-
-
-async def _queued(
-    producer: AIOKafkaProducer, target: tuple[str, int], messages: Sequence[Message]
-) -> list[tuple[asyncio.Future[Any], int]]:
-    """The batches the messages make, each with the number of its records."""
-    topic, partition = target
-    under_way: list[tuple[asyncio.Future[Any], int]] = []
-    batch = producer.create_batch()
-    for message in messages:
-        if not _added(batch, message):
-            count = batch.record_count()
-            under_way.append((await producer.send_batch(batch, topic, partition=partition), count))
-            batch = producer.create_batch()
-            _added(batch, message)  # the first one always fits
-    count = batch.record_count()
-    under_way.append((await producer.send_batch(batch, topic, partition=partition), count))
-    return under_way
+    await asyncio.gather(*[stored async for _, stored in batches(producer, target, messages)])
 
 
 def _added(batch: Any, message: Message) -> bool:

@@ -25,7 +25,7 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
-from streams.adapters.kafka.bulk import send_all, send_each, targets
+from streams.adapters.kafka.bulk import batches, send_all, targets
 from streams.adapters.kafka.producers import close, connected
 from streams.job import TransientError
 from streams.ports import Position, RecordRefusedError
@@ -138,13 +138,20 @@ class KafkaPublisher:
         messages: Sequence[Message],
         ends: Sequence[asyncio.Future[Position]],
     ) -> None:
+        numbers = range(len(messages))
         try:
             async with asyncio.timeout(self._timeout):
-                await send_each(producer, target, messages, ends)
+                async for numbers, stored in batches(producer, target, messages):
+                    offset = (await stored).offset  # before the next batch: nothing is stored behind a gap
+                    for place, number in enumerate(numbers):
+                        if not ends[number].done():
+                            ends[number].set_result(Position(*target, offset + place))
         except (KafkaError, TimeoutError) as error:
             self._stuck = self._stuck or producer is self._producer
-            for message, end in zip(messages, ends, strict=True):
-                _fail(end, error, message)
+            for number in numbers:
+                _fail(ends[number], error, messages[number])
+            for end, message in zip(ends, messages, strict=True):
+                _fail(end, KafkaTimeoutError("it was not sent, as what is before it was not stored"), message)
 
     async def publish_all(self, messages: Sequence[Message]) -> None:
         """Write in order per partition and wait for all acknowledgements: a batch costs what a record costs alone.
