@@ -15,6 +15,7 @@ from pydantic import ValidationError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+_MOST = 100  # places that are named of one payload
 Kind = Literal["event", "job", "internal"]
 
 
@@ -95,12 +96,13 @@ class Contract:
 
 
 def problems(error: ValidationError) -> tuple[Problem, ...]:
-    """The places a model refused, as JSON pointers."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    return tuple(Problem(_pointer(each["loc"]), each["msg"]) for each in found)
+    """The places a model refused, as JSON pointers; of very many the first ones."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)[:_MOST]
+    return tuple(Problem(pointer(*each["loc"]), each["msg"]) for each in found)
 
 
-def _pointer(location: tuple[int | str, ...]) -> str:
+def pointer(*location: int | str) -> str:
+    """The JSON pointer (RFC 6901) of a place."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
 
 

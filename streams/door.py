@@ -6,7 +6,7 @@ Invariant: ``/openapi.json`` is made from what is served under a ``RouteSpec``.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -76,6 +76,13 @@ class Tickets(Protocol):
         """
 
 
+class HeaderProblem(NamedTuple):
+    """What is wrong with a header of the request."""
+
+    header: str
+    detail: str
+
+
 class ProblemError(Exception):
     """A request that is not carried out; the gateway turns it into an RFC 9457 answer.
 
@@ -84,7 +91,7 @@ class ProblemError(Exception):
             ``invalid-request`` 400, ``not-found`` 404, ``duplicate`` 409, ``rate-limited`` 429, ``internal`` 500,
             ``unavailable`` 503.
         detail: One sentence for the client; says what to do next and repeats no secret.
-        errors: The places at fault in the body.
+        errors: The places at fault in the body, or the headers.
         retry_after: Whole seconds, becomes the ``Retry-After`` header.
         extra: Further members of the answer; names of three or more characters.
         headers: Further headers of the answer.
@@ -95,7 +102,7 @@ class ProblemError(Exception):
         kind: str,
         detail: str,
         *,
-        errors: Sequence[Problem] = (),
+        errors: Sequence[Problem | HeaderProblem] = (),
         retry_after: int | None = None,
         extra: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
@@ -184,7 +191,10 @@ class RouteSpec:
         body: The model of the JSON body.
         other_bodies: Models of the body in further media types, by media type.
         query: The model of the query parameters.
+        headers: Headers of the request, each as OpenAPI describes a parameter.
+        repeatable: Whether it takes something in that is taken in once for one ``Idempotency-Key``; the body is JSON.
         answer: The model of the successful answer, of the media type ``answer_type``.
+        answers: Models of successful answers that differ from it, by status.
         scope: What a caller must have, a value of ``streams.gateway.access.Scope``; None: it is for everybody.
         statuses: What each status means; those from 400 up are answered as problems, unless ``answers_errors``.
     """
@@ -197,7 +207,10 @@ class RouteSpec:
     body: type[BaseModel] | None = None
     other_bodies: Mapping[str, type[BaseModel]] = field(default_factory=dict)
     query: type[BaseModel] | None = None
+    headers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     answer: type[BaseModel] | None = None
     answer_type: str = "application/json"
+    answers: Mapping[int, type[BaseModel]] = field(default_factory=dict)
     scope: str | None = None
+    repeatable: bool = False
     answers_errors: bool = False

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "application/avro"
 SPEC_VERSION = "1.0"
-_NAMED = ("id", "type", "source", "time", "subject")
+_SPEC_VERSION = ("ce_specversion", SPEC_VERSION.encode())
+_CONTENT_TYPE = ("content-type", CONTENT_TYPE.encode())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +31,20 @@ class Attributes:
 
 def to_headers(attributes: Attributes) -> list[tuple[str, bytes]]:
     """The record headers of an event; strings are UTF-8 (Kafka binding §3.2.4)."""
-    named = [(name, getattr(attributes, name)) for name in _NAMED]
-    pairs = [("specversion", SPEC_VERSION), *named, *attributes.extensions.items()]
-    headers = [(f"ce_{name}", value.encode()) for name, value in pairs if value is not None]
-    return [*headers, ("content-type", CONTENT_TYPE.encode())]
+    headers = [
+        _SPEC_VERSION,
+        ("ce_id", attributes.id.encode()),
+        ("ce_type", attributes.type.encode()),
+        ("ce_source", attributes.source.encode()),
+    ]
+    if attributes.time is not None:
+        headers.append(("ce_time", attributes.time.encode()))
+    if attributes.subject is not None:
+        headers.append(("ce_subject", attributes.subject.encode()))
+    for name, value in attributes.extensions.items():
+        headers.append((f"ce_{name}", value.encode()))
+    headers.append(_CONTENT_TYPE)
+    return headers
 
 
 def from_headers(headers: Sequence[tuple[str, bytes]]) -> dict[str, str]:

@@ -45,6 +45,13 @@ TABLE: tuple[Metric, ...] = (
     ),
     Metric("keylane_enqueue_duration_seconds", "histogram", ("kind",), "From record to acknowledgement.", _REQUEST),
     Metric("keylane_unacknowledged", "gauge", (), "Records sent to the broker and not acknowledged yet."),
+    Metric("keylane_unacknowledged_bytes", "gauge", (), "Their bytes."),
+    Metric(
+        "keylane_idempotency_total",
+        "counter",
+        ("outcome",),
+        "Requests with an Idempotency-Key: new, replayed, in-flight, reused, unchecked (Redis was away).",
+    ),
     # What is told live.
     Metric("keylane_live_subscribers", "gauge", (), "Those who are told what happens, as it happens."),
     Metric(
@@ -102,6 +109,7 @@ TABLE: tuple[Metric, ...] = (
         ("group", "at"),
         "Runs that another one took the effect from, found at: confirm (before sending) or outcome.",
     ),
+    Metric("keylane_requests_recognised_total", "counter", ("group",), "Records not run: done before under their key."),
     Metric("keylane_emails_total", "counter", ("transport", "outcome"), "E-mails by outcome: sent, refused, failed."),
     Metric("keylane_email_send_duration_seconds", "histogram", ("transport",), "One e-mail handed over.", _WORK),
     Metric("keylane_periodic_runs_total", "counter", ("name", "outcome"), "Periodic work: done, failed, elsewhere."),

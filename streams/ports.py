@@ -6,6 +6,7 @@ Adapters and the in-memory broker of the simulation implement them; ``streams/ap
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -77,6 +78,12 @@ class Publisher(Protocol):
 
     def send(self, message: Message) -> Awaitable[Awaitable[Position]]:
         """Queue in order; the inner awaitable ends with the acknowledgement (or raises as ``publish`` does)."""
+
+    def send_many(self, messages: Sequence[Message]) -> Awaitable[Sequence[Awaitable[Position]]]:
+        """Queue many in order per partition, as whole batches: each costs less than it would alone.
+
+        The inner awaitables are as those of ``send``; the outer one raises TransientError: none could be queued.
+        """
 
     async def publish_all(self, messages: Sequence[Message]) -> None:
         """Write many, in order per partition, and wait for all acknowledgements.
@@ -212,6 +219,42 @@ class LogFollower(Protocol):
             OutOfRangeError: The log does not have a place (any more).
             TransientError: A broker is away; follow again from behind what was read.
         """
+
+
+class RequestState(StrEnum):
+    """What is known of a request with an Idempotency-Key."""
+
+    NEW = "new"
+    REPLAYED = "replayed"
+    IN_FLIGHT = "in-flight"
+    REUSED = "reused"
+
+
+class Found(NamedTuple):
+    """``answer`` of a request that was replayed; ``left``: the seconds one in flight has until its mark ends."""
+
+    state: RequestState
+    answer: str = ""
+    left: float = 0.0
+
+
+class Requests(Protocol):
+    """Remembers requests by their keys. Each method is one atomic step.
+
+    All raise TransientError, soon enough for a request to go on without, when the memory is away.
+    """
+
+    async def begin(self, key: str, fingerprint: str, owner: str, seconds: float) -> Found:
+        """Note the request as under way for at most so many seconds, unless it is known. Repeated by its owner: NEW."""
+
+    async def finish(self, key: str, fingerprint: str, owner: str, answer: str, seconds: float) -> None:
+        """Keep the answer for so many seconds, unless another owner has the request by now."""
+
+    async def release(self, key: str, owner: str) -> None:
+        """Forget the request, if it is this owner's."""
+
+    async def statistics(self) -> dict[str, int]:
+        """How many requests were in which state, and how many ``released``."""
 
 
 class GroupOffsets(Protocol):

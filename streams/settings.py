@@ -67,7 +67,12 @@ class Settings(BaseSettings):
     gateway_auth_routes: str | None = None  # JSON: route, or the beginning of paths, to modes; the longest one counts
     secret_keys: SecretStr | None = None  # id:base64 of 32 bytes, comma-separated; the first one makes new things
     jwt_issuers: SecretStr | None = None  # JSON list, see docs/access.md
-    max_body_bytes: int = 1_048_576
+    max_body_bytes: int = 1_048_576  # of a request, also when it is unpacked
+    body_timeout: float = 30.0  # seconds a whole body may take
+    max_unacknowledged: int = 5_000  # records that wait for the broker at once
+    max_unacknowledged_bytes: int = 67_108_864
+    event_acks: Literal["all", "leader"] = "all"  # who has an event that is accepted; jobs are always with all
+    idempotency_ttl: float = 172_800.0  # seconds the answer to a request with an Idempotency-Key is kept
     live_subscribers: int = 10_000  # streams and WebSockets of one gateway at once
     public_url: str | None = None
     limits: tuple[dict[str, Any], ...] = ()  # of requests; see streams.gateway.limits.Limit

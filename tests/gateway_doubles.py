@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -26,7 +27,7 @@ from streams.job import Catalogue, Job, Queue
 from streams.live.feed import Feed
 from streams.live.reading import Reading
 from streams.live.rewind import Rewind
-from streams.ports import Position, TopicPartition
+from streams.ports import Found, Position, RequestState, TopicPartition
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -88,7 +89,10 @@ class MemoryRegistry:
 
 
 class MemoryLog:
-    """Publisher and log reader; ``faults`` are raised by topic, a topic in ``hangs`` acknowledges after ``go``."""
+    """Publisher and log reader; ``faults`` are raised by topic, a topic in ``hangs`` acknowledges after ``go``.
+
+    ``refuse_next`` is raised once.
+    """
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -100,6 +104,7 @@ class MemoryLog:
         self.begins: dict[str, int] = {}
         self.unreadable: Exception | None = None
         self.passes = 0
+        self.refuse_next: Exception | None = None
 
     def of(self, topic: str) -> list[Message]:
         return [message for message in self.messages if message.topic == topic]
@@ -107,6 +112,9 @@ class MemoryLog:
     async def publish(self, message: Message) -> Position:
         if message.topic in self.hangs:
             await self.go.wait()
+        if self.refuse_next is not None:
+            refusal, self.refuse_next = self.refuse_next, None
+            raise refusal
         if message.topic in self.faults:
             raise self.faults[message.topic]
         self.messages.append(message)
@@ -115,9 +123,10 @@ class MemoryLog:
         return Position(message.topic, 0, len(self.of(message.topic)) - 1)
 
     async def send(self, message: Message) -> Any:
-        position: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
-        position.set_result(await self.publish(message))
-        return position
+        return asyncio.ensure_future(self.publish(message))
+
+    async def send_many(self, messages: Sequence[Message]) -> Any:
+        return [asyncio.ensure_future(self.publish(message)) for message in messages]
 
     async def read(
         self, start: Mapping[TopicPartition, int], end: Mapping[TopicPartition, int]
@@ -265,6 +274,47 @@ class MemoryAudit:
         self.acts.append(act)
 
 
+class MemoryRequests:
+    """The ``Requests`` port; what ``away`` holds is raised. Marks do not end by themselves here."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, list[str | None]] = {}
+        self.counted: Counter[str] = Counter()
+        self.calls: list[str] = []
+        self.away: Exception | None = None
+
+    async def begin(self, key: str, fingerprint: str, owner: str, seconds: float) -> Found:
+        self._called("begin")
+        print_, _, answer = known = self.known.setdefault(key, [fingerprint, owner, None])
+        state = RequestState.NEW if known[1] == owner else RequestState.IN_FLIGHT
+        if print_ != fingerprint:
+            state = RequestState.REUSED
+        elif answer is not None:
+            state = RequestState.REPLAYED
+        self.counted[state] += 1
+        return Found(state, answer or "", 1.0)
+
+    async def finish(self, key: str, fingerprint: str, owner: str, answer: str, seconds: float) -> None:
+        self._called("finish")
+        if self.known.get(key, [None, owner])[1] == owner:
+            self.known[key] = [fingerprint, owner, answer]
+
+    async def release(self, key: str, owner: str) -> None:
+        self._called("release")
+        if self.known.get(key, [None, None])[1] == owner:
+            self.counted["released"] += 1
+            del self.known[key]
+
+    async def statistics(self) -> dict[str, int]:
+        self._called("statistics")
+        return dict(self.counted)
+
+    def _called(self, name: str) -> None:
+        self.calls.append(name)
+        if self.away:
+            raise self.away
+
+
 @dataclass
 class Bench:
     """A gateway on stand-ins, and a client of it."""
@@ -276,6 +326,7 @@ class Bench:
     looks: MemoryLooks = field(default_factory=MemoryLooks)
     tickets: MemoryTickets = field(default_factory=MemoryTickets)
     metrics: PrometheusMetrics = field(default_factory=PrometheusMetrics)
+    requests: MemoryRequests = field(default_factory=MemoryRequests)
     catalogue: Catalogue = field(default_factory=lambda: CATALOGUE)
     changes: dict[str, Any] = field(default_factory=dict)
     longest_value: int = 1_048_576
@@ -304,6 +355,7 @@ class Bench:
             "audit": self.audit,
             "looks": self.looks,
             "redis": cast("Redis", object()),
+            "requests": self.requests,
             "metrics": self.metrics,
             "shown": self.metrics,
             "base_url": "https://keylane.example",

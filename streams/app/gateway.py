@@ -20,6 +20,7 @@ from yarl import URL
 from schemas.catalogue import contracts
 from schemas.errors import RegistryUnavailableError
 from streams.adapters import sql
+from streams.adapters.idempotency import RedisRequests
 from streams.adapters.kafka.follower import KafkaFollower
 from streams.adapters.kafka.options import client_options
 from streams.adapters.kafka.publisher import KafkaPublisher
@@ -82,7 +83,8 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         stack.push_async_callback(progress.stop)
         metrics = PrometheusMetrics()
         guarding = await stack.enter_async_context(guard(settings, found, metrics))
-        app = create_app(_parts(settings, found, progress, store, url, metrics, guarding))
+        events = await _events(stack, settings)
+        app = create_app(_parts(settings, found, progress, store, events, url, metrics, guarding))
         _check_routes(settings, app)
         await stack.enter_async_context(_served(app, settings))
         yield url
@@ -118,6 +120,15 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+async def _events(stack: contextlib.AsyncExitStack, settings: Settings) -> KafkaPublisher | None:
+    if settings.event_acks == "all":
+        return None
+    publisher = KafkaPublisher(client_options(settings), acks=1)
+    stack.push_async_callback(publisher.stop)
+    await publisher.start()
+    return publisher
+
+
 async def _store(stack: contextlib.AsyncExitStack, settings: Settings) -> RegistryStore:
     options = client_options(settings)
     publisher = KafkaPublisher(options)
@@ -138,6 +149,7 @@ def _parts(
     found: Connections,
     progress: KafkaProgress,
     store: RegistryStore | None,
+    events: KafkaPublisher | None,
     url: str,
     metrics: PrometheusMetrics,
     guarding: Guard,
@@ -163,6 +175,12 @@ def _parts(
         rewind=Rewind(found.reader, reading),
         tickets=RedisTickets(found.redis),
         redis=found.redis,
+        requests=RedisRequests(found.redis),
+        events=events,
+        idempotency_keep=settings.idempotency_ttl,
+        body_patience=settings.body_timeout,
+        unacknowledged=settings.max_unacknowledged,
+        unacknowledged_bytes=settings.max_unacknowledged_bytes,
         metrics=metrics,
         shown=metrics,
         base_url=url,

@@ -30,6 +30,7 @@ from streams.engine.fence import Means
 from streams.engine.once import OnceCalls
 from streams.engine.outbox import Outbox
 from streams.engine.periodic import run_periodics
+from streams.engine.recognition import Recognition
 from streams.engine.runner import Runner
 from streams.engine.telemetry import Telemetry
 from streams.engine.tracker import Tracker
@@ -107,7 +108,7 @@ async def worker(
         effects, orders = _effects(stack, found), Orders()
         engines = {
             group.name: await _engine(
-                stack, settings, found, group, services, _once(calls, effects, metrics, group, orders), metrics, orders
+                stack, settings, found, group, services, calls, _means(effects, metrics, group), metrics, orders
             )
             for group in adapted
         }
@@ -164,7 +165,8 @@ async def _engine(
     found: Connections,
     group: Group,
     services: Services,
-    calls: OnceCalls,
+    calls: Calls,
+    means: Means,
     metrics: PrometheusMetrics,
     orders: Orders,
 ) -> Engine:
@@ -200,11 +202,12 @@ async def _engine(
             group,
             found.codec,
             services,
-            calls,
+            OnceCalls(calls, means, orders if _has_jobs(group) else None),
             telemetry,
             random.random,
             _version(),
             orders=orders if _has_jobs(group) else None,
+            recognition=Recognition(means),
         ),
         telemetry=telemetry,
     )
@@ -226,9 +229,8 @@ def _effects(stack: contextlib.AsyncExitStack, found: Connections) -> SqlEffects
     return SqlEffects(engine)
 
 
-def _once(calls: Calls, effects: SqlEffects, metrics: PrometheusMetrics, group: Group, orders: Orders) -> OnceCalls:
-    means = Means(ledger=effects, metrics=metrics, group=group.name, owner=_process())
-    return OnceCalls(calls, means, orders if _has_jobs(group) else None)
+def _means(effects: SqlEffects, metrics: PrometheusMetrics, group: Group) -> Means:
+    return Means(ledger=effects, metrics=metrics, group=group.name, owner=_process())
 
 
 def _forgetting(effects: SqlEffects, age: float) -> Periodic:

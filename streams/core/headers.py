@@ -36,6 +36,7 @@ REPLAY_ID = "kl-replay-id"
 ENTRY = "kl-entry"  # the dead letter a replayed record is a copy of: <dlt topic>/<partition>/<offset>
 REPLAYS = "kl-replays"  # how often the record was replayed
 HOLD = "kl-hold"  # "1": the key is held behind this dead letter
+REQUEST = "kl-request"  # the same on every record of one request with an Idempotency-Key, however often it is sent
 CONTROL = "kl-control"  # "discard": no record of the user's, frees a held key
 
 HELD = "1"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schemas.errors import RegistryUnavailableError, UndecodableError, UnknownContractError
 from streams.core.commands import CANCELLED, NOT_RUN, SUCCEEDED, Blocked
-from streams.core.headers import SOURCE
+from streams.core.headers import REQUEST, SOURCE
 from streams.engine.calls import on_loop
 from streams.engine.cancelling import Orders
 from streams.engine.deadlines import Deadlines
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from streams.core.track import Entry
     from streams.engine.calls import Calls
     from streams.engine.once import OnceCalls
+    from streams.engine.recognition import Recognition
     from streams.engine.telemetry import Telemetry
     from streams.job import Group, Work
     from streams.ports import Record, Services
@@ -37,16 +38,18 @@ if TYPE_CHECKING:
 # How long a key waits when something outside is away.
 TRANSIENT_WAIT = 1.0
 _ROW_SECONDS = 0.002
+_LONGEST_REQUEST = 64  # bytes: the gateway's are 36
 _DONE = (SUCCEEDED,)
 
 
 class Call(NamedTuple):
-    """A record made ready: what to call with what."""
+    """A record made ready: what to call with what; ``request`` is what it is known by, if it came under a key."""
 
     entry: Entry
     work: Work
     payload: Any
     context: Context
+    request: str | None = None
 
 
 class Runner:
@@ -57,6 +60,7 @@ class Runner:
         version: Of this program, noted on dead letters.
         orders: To cancel jobs.
         monotonic: The clock by which a row of a key's records shares the loop.
+        recognition: Knows what came under an Idempotency-Key and is done; None runs it again.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Runner:
         version: str,
         monotonic: Callable[[], float] = time.monotonic,
         orders: Orders | None = None,
+        recognition: Recognition | None = None,
     ) -> None:
         self._group = group
         self._name = group.name
@@ -86,6 +91,7 @@ class Runner:
         self._orders = Orders() if orders is None else orders
         self._cancelled = self._orders.known  # empty most of the time, which costs nothing
         self._stoppable = set() if orders is None else {id(w) for w in group.works.values() if _is_stoppable(w)}
+        self._recognition = recognition
 
     def begin(self, run: Run) -> Sequence[Result] | Rest[Sequence[Result]]:
         """Make the first step of a run, one entry or a batch in order: its results, or what is left to await."""
@@ -109,9 +115,12 @@ class Runner:
 
     def _begin_one(self, entry: Entry) -> Sequence[Result] | Rest[Sequence[Result]]:
         ready = self._ready(entry)
-        if type(ready) is Call and id(ready.work) in self._direct and not self._telemetry.full:
+        if type(ready) is Call and self._is_direct(ready) and not self._telemetry.full:
             return self._begin_call(ready)
         return begun(self._run_one(entry, ready))
+
+    def _is_direct(self, call: Call) -> bool:
+        return call.request is None and id(call.work) in self._direct
 
     def _begin_call(self, call: Call) -> Sequence[Result] | Rest[Sequence[Result]]:
         """What nearly every run does: call one handler on the loop, without a coroutine of our own around it."""
@@ -170,7 +179,7 @@ class Runner:
     def _ready(self, entry: Entry) -> Call | Result | None:
         """What to call, or what came of it already; None: the schema is not at hand."""
         record = entry.record
-        named = _type_of(record)
+        named, request = _marks(record)
         work = self._works.get(named) if named else None
         if named and work is None:
             return self._verdicts.unknown(entry, named.decode(errors="replace"))
@@ -187,7 +196,8 @@ class Runner:
         found = self._group.works.get(name)
         if found is None or (work is not None and found is not work):
             return self._verdicts.misnamed(entry, work, named, name)
-        call = Call(entry, found, payload, Context(record, self._name, name, entry.attempts + 1, self._services))
+        context = Context(record, self._name, name, entry.attempts + 1, self._services)
+        call = Call(entry, found, payload, context, self._recognisable(request, found))
         return CANCELLED if self._cancelled and self._withdrawn(call) else call
 
     def _withdrawn(self, call: Call) -> bool:
@@ -197,11 +207,16 @@ class Runner:
         self._telemetry.cancelled(call.entry, call.context, ran=False)
         return True
 
+    def _recognisable(self, request: bytes | None, work: Work) -> str | None:
+        if request is None or self._recognition is None or work.once is not None or len(request) > _LONGEST_REQUEST:
+            return None
+        return request.decode(errors="replace")
+
     async def _load(self, entry: Entry) -> Call | Result:
         try:
             await self._codec.load(entry.record.value)
         except UndecodableError as error:
-            named = _type_of(entry.record) or b""
+            named = _marks(entry.record)[0] or b""
             name = named.decode(errors="replace")
             return self._verdicts.final(entry, self._works.get(named), name, error, "undecodable")
         except RegistryUnavailableError:
@@ -252,11 +267,19 @@ class Runner:
         if self._cancelled and len(calls) == 1 and self._withdrawn(calls[0]):  # while it waited
             return CANCELLED
         self._started(calls)
-        run = self._heeding(work, context, self._bound[id(work)](payload, context))
+        run = self._heeding(work, context, self._called(work, payload, context, calls))
         return await self._outcome(calls, run, time.monotonic())
 
     def _heeding(self, work: Work, context: Any, run: Awaitable[Any]) -> Awaitable[Any]:
         return self._orders.heed(context, run) if id(work) in self._stoppable else run
+
+    def _called(self, work: Work, payload: Any, context: Any, calls: Sequence[Call]) -> Awaitable[Any]:
+        bound = self._bound[id(work)]
+        if self._recognition is None or all(call.request is None for call in calls):
+            return bound(payload, context)
+        if work.batch is not None:
+            return self._recognition.run_batch(bound, payload, context, [call.request for call in calls])
+        return self._recognition.run(bound, payload, context, calls[0].request or "")
 
     async def _outcome(self, calls: Sequence[Call], work: Awaitable[Any], started: float) -> Result:
         try:
@@ -319,12 +342,15 @@ def _is_stoppable(work: Work) -> bool:
     return work.batch is None and work.once is None and (on_loop(work) or work.execution == "process")
 
 
-def _type_of(record: Record) -> bytes | None:
-    """The last ``ce_type`` header."""
+def _marks(record: Record) -> tuple[bytes | None, bytes | None]:
+    """The last ``ce_type`` header, and the id of the request: the gateway writes that one behind it."""
+    request = None
     for name, value in reversed(record.headers):
         if name == "ce_type" and value is not None:
-            return value
-    return None
+            return value, request
+        if name == REQUEST:
+            request = value
+    return None, request
 
 
 def _cancelled_inside(error: asyncio.CancelledError) -> RuntimeError:

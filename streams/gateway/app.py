@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 
+from streams.gateway import body
 from streams.gateway.access import OpenAccess, Scope, guarded
 from streams.gateway.acts import LoggedAudit, told
 from streams.gateway.deadletters import DeadLetterRoutes
 from streams.gateway.dltwork import DltWork
-from streams.gateway.documented import event_bodies, job_bodies
+from streams.gateway.documented import cloud_events, event_bodies, job_bodies
 from streams.gateway.door import GatewayDoor
 from streams.gateway.driving import DrivingRoutes
 from streams.gateway.events import EventRoutes
 from streams.gateway.health import Health
-from streams.gateway.intake import LIMIT, PATIENCE, Intake
+from streams.gateway.idempotency import KEEP, Idempotency
+from streams.gateway.intake import LIMIT, LIMIT_BYTES, PATIENCE, Intake
 from streams.gateway.joblist import JobListRoutes
 from streams.gateway.jobs import JobRoutes
 from streams.gateway.keys import KeyRoutes
@@ -40,6 +42,7 @@ from streams.gateway.problems import Problems
 from streams.gateway.replaying import ReplayRoutes
 from streams.gateway.submission import Submission
 from streams.gateway.tickets import Ticketed, TicketRoutes
+from streams.gateway.waiting import Waiting
 from streams.rates import LocalRates
 
 if TYPE_CHECKING:
@@ -61,7 +64,7 @@ if TYPE_CHECKING:
     from streams.live.feed import Feed
     from streams.live.rewind import Rewind
     from streams.metrics import Metrics
-    from streams.ports import Publisher
+    from streams.ports import Publisher, Requests
 
 HEALTH = web.AppKey("health", Health)
 """The application's ``Health``: whoever runs the application sets ``started`` and ``stopping``."""
@@ -109,7 +112,12 @@ class Parts:
         rewind: Tells what happened before.
         tickets: For those who listen without headers.
         base_url: Where clients reach the gateway; starts the types of problems.
+        events: Writes events, where they are not written as all else is: acknowledged by the leader alone.
+        requests: Remembers requests by their Idempotency-Key.
+        idempotency_keep: Seconds the answer to such a request is kept.
+        body_patience: Seconds a body may take.
         unacknowledged: Records that may wait for the broker at once.
+        unacknowledged_bytes: The same for their bytes.
         patience: Seconds a record may wait for it.
         lookup_patience: Seconds a look at a job may wait for the history.
     """
@@ -127,6 +135,7 @@ class Parts:
     rewind: Rewind
     tickets: Tickets
     redis: Redis
+    requests: Requests
     metrics: Metrics
     shown: ShownMetrics
     base_url: str
@@ -140,33 +149,37 @@ class Parts:
     keyring: Keyring | None = None
     registry: web.Application | None = None
     checks: Sequence[HealthCheck] = ()
+    events: Publisher | None = None
+    idempotency_keep: float = KEEP
+    body_patience: float = 30.0
     unacknowledged: int = LIMIT
+    unacknowledged_bytes: int = LIMIT_BYTES
     patience: float = PATIENCE
     lookup_patience: float = LOOKUP_PATIENCE
 
 
 def create_app(parts: Parts) -> web.Application:
     """The gateway as an application, ready to be run."""
-    around = Around(
-        Problems(parts.base_url),
-        parts.metrics,
-        parts.peers,
-        parts.origins,
-        secure=parts.base_url.startswith("https:"),
-    )
+    problems = Problems(parts.base_url)
+    around = Around(problems, parts.metrics, parts.peers, parts.origins, secure=parts.base_url.startswith("https:"))
     app = web.Application(middlewares=[around.middleware], client_max_size=parts.max_body_bytes)
     app.on_response_prepare.append(around.prepare)
-    intake = Intake(parts.publisher, parts.codec, parts.metrics, limit=parts.unacknowledged, patience=parts.patience)
+    app[body.PATIENCE] = parts.body_patience
+    intake = _intake(parts)
     jobs = {job.type: job for job in parts.catalogue.jobs}
     submission = Submission(intake, jobs, parts.metrics)
     lookup = Lookup(parts.history, parts.progress, patience=parts.lookup_patience)
     work = DltWork()
     replays = ReplayRoutes(parts.letters, parts.operations, work, parts.audit)
+    idempotency = Idempotency(parts.requests, parts.metrics, keep=parts.idempotency_keep)
+    waiting = Waiting(parts.feed, parts.history)
     app[HEALTH] = Health(parts.checks, parts.version)
     events = {contract.name: contract for contract in parts.contracts if contract.kind == "event"}
     examples = {example["type"]: example for example in reversed(parts.catalogue.examples)}
     specs = (
-        *JobRoutes(jobs, submission, lookup).specs(job_bodies([job.contract for job in jobs.values()], examples)),
+        *JobRoutes(jobs, submission, lookup, idempotency, waiting, problems).specs(
+            job_bodies([job.contract for job in jobs.values()], examples)
+        ),
         *JobListRoutes(parts.history).specs(),
         *DrivingRoutes(lookup, parts.publisher, parts.audit, parts.letters, replays, patience=parts.patience).specs(),
         *LetterRoutes(parts.letters, parts.codec).specs(),
@@ -174,10 +187,13 @@ def create_app(parts: Parts) -> web.Application:
         *LookRoutes(parts.looks).specs(),
         *LiveRoutes(parts.feed, parts.rewind, parts.metrics, parts.origins).specs(),
         *TicketRoutes(parts.tickets).specs(),
-        *EventRoutes(events, intake, parts.metrics).specs(event_bodies(events.values(), examples)),
+        *EventRoutes(
+            events, intake, idempotency, problems, parts.metrics, acks="all" if parts.events is None else "leader"
+        ).specs(event_bodies(events.values(), examples), cloud_events(events.values(), examples)),
+        *idempotency.specs(),
         *DeadLetterRoutes(parts.letters).specs(),
         *(() if parts.keyring is None else KeyRoutes(parts.keyring).specs()),
-        *parts.catalogue.routes,
+        *map(idempotency.around, parts.catalogue.routes),
         *app[HEALTH].specs(),
     )
     app[ROUTES], app[PEERS] = specs, parts.peers
@@ -196,6 +212,18 @@ def create_app(parts: Parts) -> web.Application:
     app.on_cleanup.append(close)
     app.cleanup_ctx.append(partial(_fed, parts.feed))
     return app
+
+
+def _intake(parts: Parts) -> Intake:
+    return Intake(
+        parts.publisher,
+        parts.codec,
+        parts.metrics,
+        events=parts.events,
+        limit=parts.unacknowledged,
+        limit_bytes=parts.unacknowledged_bytes,
+        patience=parts.patience,
+    )
 
 
 async def _fed(feed: Feed, _app: web.Application) -> AsyncIterator[None]:

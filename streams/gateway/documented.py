@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
 
-from streams.gateway.models import EventRequest, JobRequest
+from streams.gateway.models import CloudEvent, EventRequest
+from streams.gateway.options import MOST_RECORDS, JobBatch, JobRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,9 +23,40 @@ def job_bodies(contracts: Iterable[Contract], examples: Mapping[str, Mapping[str
     return _choice("JobBody", JobRequest, "payload", contracts, examples)
 
 
+def batch_of(model: type[BaseModel]) -> type[BaseModel]:
+    """The body of ``POST /api/v1/jobs:batch``, where ``model`` is that of one job."""
+    jobs: Any = (list[model], Field(max_length=MOST_RECORDS))  # type: ignore[valid-type]  # made at run time
+    return create_model("JobBatchBody", __base__=JobBatch, __doc__=JobBatch.__doc__, jobs=jobs)
+
+
 def event_bodies(contracts: Iterable[Contract], examples: Mapping[str, Mapping[str, Any]]) -> type[BaseModel]:
     """The body of ``POST /api/v1/events`` for these event types; ``examples`` as before."""
     return _choice("EventBody", EventRequest, "data", contracts, examples)
+
+
+def cloud_events(
+    contracts: Iterable[Contract], examples: Mapping[str, Mapping[str, Any]]
+) -> tuple[type[BaseModel], type[BaseModel]]:
+    """A CloudEvent in structured mode, and a batch of them; ``examples`` as before."""
+    shown = [_cloud_event(examples[each.name]) for each in contracts if each.name in examples]
+    config = ConfigDict(extra="allow", json_schema_extra={"examples": list(shown)})
+    described = type("CloudEventDocumented", (CloudEvent,), {"model_config": config})
+    single: Any = create_model("CloudEvent", __base__=described, __doc__=CloudEvent.__doc__)
+    of_many: Any = Field(max_length=MOST_RECORDS, examples=[shown])
+    many = create_model("CloudEventBatch", __base__=RootModel[list[single]], root=(list[single], of_many))
+    return single, many
+
+
+def _cloud_event(example: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "specversion": "1.0",
+        "id": f"{example['type']}-1",
+        "source": "/example",
+        "type": example["type"],
+        "tenant": example["tenant"],
+        "subject": example["entity"],
+        "data": example["data"],
+    }
 
 
 def _choice(

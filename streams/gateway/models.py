@@ -6,9 +6,14 @@ Invariant: an option that is not carried out is refused by its name, never ignor
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, TypeAdapter, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, TypeAdapter
+
+from schemas.contract import Problem, pointer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _JSON_TYPE = re.compile(r"(?i)[\w.+-]+/([\w.-]+\+)?json(;.*)?")
 _EXTENSION = re.compile(r"[a-z0-9]{1,64}")
@@ -29,24 +34,20 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=_L
 """Text of one line."""
 
 
-class _Request(BaseModel):
+class Request(BaseModel):
+    """What a client asks for."""
+
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+    def faults(self) -> tuple[Problem, ...]:
+        """What is wrong beyond single fields, at its place."""
+        return ()
 
 
 class Answer(BaseModel):
     """What the gateway answers."""
 
     model_config = ConfigDict(frozen=True)
-
-
-class JobRequest(_Request):
-    """A job to be done, by default for the caller's tenant; ``key`` overrides what the type takes from its payload."""
-
-    type: Name
-    tenant: Tenant | None = None
-    payload: Any
-    id: Id | None = None
-    key: Key | None = None
 
 
 class JobAccepted(Answer):
@@ -60,7 +61,7 @@ class JobAccepted(Answer):
     offset: int
 
 
-class EventRequest(_Request):
+class EventRequest(Request):
     """An event that has happened; without ``key`` its ``subject`` is the key."""
 
     type: Name
@@ -72,10 +73,9 @@ class EventRequest(_Request):
     subject: Name | None = None
     time: str | None = None
 
-    @model_validator(mode="after")
-    def _checked(self) -> EventRequest:
-        _check(self.time, self.key or self.subject, "key or subject")
-        return self
+    def faults(self) -> tuple[Problem, ...]:
+        """See ``Request``."""
+        return tuple(_common_faults(self.time, self.key or self.subject, "", "key or subject"))
 
     @property
     def entity(self) -> str:
@@ -88,8 +88,8 @@ class EventRequest(_Request):
         return {}
 
 
-class CloudEvent(_Request):
-    """A CloudEvent 1.0 in structured mode, with the extensions ``tenant`` and ``partitionkey`` (else ``subject``)."""
+class CloudEvent(Request):
+    """A CloudEvent 1.0 in JSON, with the extensions ``tenant`` and ``partitionkey`` (else ``subject`` is the key)."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -104,14 +104,17 @@ class CloudEvent(_Request):
     time: str | None = None
     datacontenttype: str | None = None
 
-    @model_validator(mode="after")
-    def _checked(self) -> CloudEvent:
-        _check(self.time, self.partitionkey or self.subject, "partitionkey or subject")
+    def faults(self) -> tuple[Problem, ...]:
+        """See ``Request``."""
+        entity = self.partitionkey or self.subject
+        found = [*_common_faults(self.time, entity, "/subject", "subject or partitionkey")]
         if self.datacontenttype is not None and not _JSON_TYPE.fullmatch(self.datacontenttype):
-            raise ValueError("datacontenttype must be a JSON media type")
+            found.append(Problem("/datacontenttype", "must be a JSON media type"))
         for name, value in (self.model_extra or {}).items():
-            _check_extension(name, value)
-        return self
+            fault = _extension_fault(name, value)
+            if fault is not None:
+                found.append(Problem(pointer(name), fault))
+        return tuple(found)
 
     @property
     def entity(self) -> str:
@@ -125,31 +128,33 @@ class CloudEvent(_Request):
 
 
 class EventAccepted(Answer):
-    """The broker has the event."""
+    """The broker has the event: ``all`` of its replicas in sync, or (where that is set) the ``leader`` alone."""
 
     id: str
     topic: str
     partition: int
     offset: int
+    acks: Literal["all", "leader"] = "all"
 
 
-def _check(time: str | None, key: str | None, names: str) -> None:
+def _common_faults(time: str | None, key: str | None, place: str, names: str) -> Iterator[Problem]:
     if time is not None:
         try:
             _TIME.validate_json(f'"{time}"', strict=True)
         except ValueError:
-            raise ValueError("time must be an RFC 3339 date-time with an offset") from None
+            yield Problem("/time", "must be an RFC 3339 date-time with an offset")
     if key is None:
-        raise ValueError(f"give {names}: events of one key stay in order")
+        yield Problem(place, f"give {names}: events of one key stay in order")
 
 
-def _check_extension(name: str, value: Any) -> None:
+def _extension_fault(name: str, value: Any) -> str | None:
     if name in {"data_base64", "dataschema"}:
-        raise ValueError(f"{name} is not supported: send JSON data that fits the type's own schema")
+        return "is not supported: send JSON data that fits the type's own schema"
     if not _EXTENSION.fullmatch(name):
-        raise ValueError("extension names consist of a-z and 0-9")
+        return "extension names consist of a-z and 0-9"
     if not isinstance(value, str | bool | int) or (isinstance(value, str) and not _VALUE.fullmatch(value)):
-        raise ValueError(f"extension {name} must be text of one line, a whole number or a boolean")
+        return "must be text of one line, a whole number or a boolean"
+    return None
 
 
 def _as_text(value: Any) -> str:

@@ -51,8 +51,12 @@ _PROBLEM: dict[str, Any] = {
             "type": "array",
             "items": {
                 "type": "object",
-                "required": ["detail", "pointer"],
-                "properties": {"detail": {"type": "string"}, "pointer": {"type": "string", "format": "json-pointer"}},
+                "required": ["detail"],
+                "properties": {
+                    "detail": {"type": "string"},
+                    "pointer": {"type": "string", "format": "json-pointer", "description": "A place in the body."},
+                    "header": {"type": "string", "description": "A header, where that is at fault."},
+                },
             },
         },
     },
@@ -62,7 +66,7 @@ _PROBLEM: dict[str, Any] = {
 def document(routes: Sequence[RouteSpec], *, title: str, version: str, server: str) -> dict[str, Any]:
     """The OpenAPI document of these routes."""
     bodies = {model for route in routes for model in (*_bodies(route).values(), route.query) if model is not None}
-    answers = {route.answer for route in routes if route.answer is not None}
+    answers = {model for route in routes for model in (route.answer, *route.answers.values()) if model is not None}
     schemas, definitions = models_json_schema(
         [
             *((model, "validation") for model in _sorted(bodies)),
@@ -99,7 +103,7 @@ def _operation(route: RouteSpec, schemas: dict[Any, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "summary": route.summary,
         "operationId": name,
-        "parameters": [*_path_parameters(route), *_query_parameters(route)],
+        "parameters": [*_path_parameters(route), *_query_parameters(route), *_header_parameters(route)],
         "responses": {str(status): _response(route, status, schemas) for status in sorted(route.statuses)},
     }
     if route.scope is not None:
@@ -131,10 +135,15 @@ def _query_parameters(route: RouteSpec) -> list[dict[str, Any]]:
     ]
 
 
+def _header_parameters(route: RouteSpec) -> list[dict[str, Any]]:
+    return [{"name": name, "in": "header", "required": False, **what} for name, what in route.headers.items()]
+
+
 def _response(route: RouteSpec, status: int, schemas: dict[Any, Any]) -> dict[str, Any]:
     response: dict[str, Any] = {"description": route.statuses[status]}
     if status >= _FIRST_ERROR and not route.answers_errors:
         response["content"] = {MEDIA_TYPE: {"schema": {"$ref": _REFERENCE.format(model="Problem")}}}
-    elif route.answer is not None:
-        response["content"] = {route.answer_type: {"schema": schemas[route.answer]}}
+    elif (answer := route.answers.get(status, route.answer)) is not None:
+        media_type = "application/json" if status in route.answers else route.answer_type
+        response["content"] = {media_type: {"schema": schemas[answer]}}
     return response

@@ -19,6 +19,8 @@ from streams.job import TransientError
 from streams.ports import RecordRefusedError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from schemas.contract import Problem
 
 _log = structlog.get_logger(__name__)
@@ -36,6 +38,7 @@ class Kind(NamedTuple):
 
 
 KINDS: dict[str, Kind] = {
+    "malformed-body": Kind(400, "The body is broken", "Send it whole, and packed as Content-Encoding says."),
     "malformed-json": Kind(400, "The body is not JSON", "Send one JSON value in UTF-8, at most 32 levels deep."),
     "invalid-request": Kind(400, "The request does not fit", "Correct the places that errors points to."),
     "unknown-type": Kind(400, "The type is not known", "Use one of the types listed in known."),
@@ -46,8 +49,11 @@ KINDS: dict[str, Kind] = {
     "request-timeout": Kind(408, "The body came too slowly", "Send the request again."),
     "duplicate": Kind(409, "It was accepted before", "Nothing is to be done, or use another id."),
     "wrong-state": Kind(409, "It is not in a state for this", "Look at it again, or at what the detail names."),
+    "in-flight": Kind(409, "The first such request is under way", "Send it again after Retry-After, with its key."),
     "too-large": Kind(413, "The body is too large", "Send less at a time."),
     "unsupported-media-type": Kind(415, "The media type is not supported", "Send one the description names."),
+    "key-reused": Kind(422, "The Idempotency-Key is taken", "Use a new key for another request."),
+    "behind-a-refused-one": Kind(424, "An earlier record of the key was refused", "Send both again, in their order."),
     "upgrade-required": Kind(426, "This is a WebSocket", "Send the headers of RFC 6455, or use the event stream."),
     "rate-limited": Kind(429, "Too many requests", "Wait as long as the Retry-After header says."),
     "internal": Kind(500, "Something went wrong on our side", "Tell the operator the request_id."),
@@ -75,28 +81,27 @@ class Problems:
         """The answer to a request that ended with this error; errors nobody expected are logged."""
         if isinstance(error, web.HTTPException) and error.status not in _BY_STATUS:
             return self._plain(error, request, request_id)
-        problem = _known(error)
-        if problem is None:
-            _log.error("request failed", exc_info=error)
-            problem = ProblemError("internal", "The request could not be carried out.")
-        return self._response(problem, request, request_id, _headers(error, problem))
+        problem = understood(error)
+        members = self.members(problem, _occurrence(request, request_id))
+        return _json(members, members["status"], _headers(error, problem), problem.kind)
 
-    def _response(
-        self, problem: ProblemError, request: web.Request, request_id: str, headers: dict[str, str]
-    ) -> web.Response:
+    def members(
+        self, problem: ProblemError, occurrence: Mapping[str, str] | None = None, most: int = _MOST_ERRORS
+    ) -> dict[str, Any]:
+        """The problem as RFC 9457 writes it; ``occurrence`` names the request, where it has one of its own."""
         kind = KINDS[problem.kind]
         members: dict[str, Any] = {
             "type": f"{self._base}/problems/{problem.kind}",
             "title": kind.title,
             "status": kind.status,
             "detail": problem.detail,
-            **_occurrence(request, request_id),
+            **(occurrence or {}),
             **problem.extra,
         }
         if problem.errors:
-            shown = problem.errors[:_MOST_ERRORS]
-            members["errors"] = [{"detail": each.detail, "pointer": each.pointer} for each in shown]
-        return _json(members, kind.status, headers, problem.kind)
+            shown = problem.errors[:most]
+            members["errors"] = [each._asdict() for each in shown]
+        return members
 
     def _plain(self, error: web.HTTPException, request: web.Request, request_id: str) -> web.Response:
         """A status without a kind of its own: its meaning is HTTP's (RFC 9457, section 4.2.1)."""
@@ -105,12 +110,21 @@ class Problems:
         return _json(members | _occurrence(request, request_id), error.status, {}, "about:blank")
 
 
-def prefixed(pointer: str, errors: tuple[Problem, ...]) -> tuple[Problem, ...]:
+def prefixed(pointer: str, errors: Iterable[Problem]) -> tuple[Problem, ...]:
     """The same problems of a value that stands at ``pointer`` in the body."""
     return tuple(each._replace(pointer=pointer + each.pointer) for each in errors)
 
 
-def _known(error: Exception) -> ProblemError | None:
+def understood(error: BaseException) -> ProblemError:
+    """The problem an error is; one that nobody expected is logged."""
+    problem = _known(error)
+    if problem is None:
+        _log.error("request failed", exc_info=error)
+        problem = ProblemError("internal", "The request could not be carried out.")
+    return problem
+
+
+def _known(error: BaseException) -> ProblemError | None:
     if isinstance(error, ProblemError):
         return error
     if isinstance(error, InvalidPayloadError):

@@ -265,6 +265,15 @@ def test_jobs_are_listed_driven_and_told_of_live_as_shown(deployment: Deployment
     assert '"status":"completed"' in steps[-1]
 
 
+def test_things_are_taken_in_as_shown(deployment: Deployment) -> None:
+    said = deployment.play(DOCS / "intake.md")
+    assert '"id":"e-2"' in said
+    assert '"pointer": "/delay"' in said
+    assert '"status":"completed"' in said
+    assert '"/jobs/1/payload/email"' in said
+    assert '"new":1,"replayed":1,' in said
+
+
 def test_a_sign_in_is_notified_as_shown(deployment: Deployment) -> None:
     said = deployment.play(DOCS / "signin.md")
     assert "Firefox 145" in said
@@ -278,17 +287,7 @@ def test_nothing_of_the_embedded_stack_runs_beside(deployment: Deployment) -> No
 
 
 def test_every_page_with_examples_is_played_here() -> None:
-    names = (
-        "jobs",
-        "operations",
-        "publishing",
-        "dead-letters",
-        "gateway",
-        "signin",
-        "embedded-stack",
-        "seeing",
-        "access",
-        "live",
-    )
+    served = ("gateway", "intake", "live", "signin", "access")
+    names = ("jobs", "operations", "publishing", "dead-letters", "embedded-stack", "seeing", *served)
     # The contributor's guide only speaks of the marker.
     assert {DOCS / f"{name}.md" for name in names} == RUNNING

@@ -109,6 +109,37 @@ async def test_many_records_with_one_too_large_are_refused_and_the_next_ones_are
     assert (await everything(reader, topic))[-1][2] == b"next"
 
 
+async def test_each_of_many_records_is_told_its_own_place(
+    publisher: KafkaPublisher, reader: KafkaLogReader, topic: str
+) -> None:
+    keys = [f"key-{number % 7}".encode() for number in range(3_000)]
+    messages = [Message(topic, key, f"{n}-{'x' * 100}".encode()) for n, key in enumerate(keys)]
+    alone = [await publisher.publish(message) for message in messages[:7]]
+
+    places = await asyncio.gather(*await publisher.send_many(messages))
+
+    stored = {(partition, offset): value for partition, offset, value in await everything(reader, topic)}
+    assert [stored[place.partition, place.offset] for place in places] == [message.value for message in messages]
+    assert [place.partition for place in places[:7]] == [place.partition for place in alone]
+    for number in range(7):
+        assert places[number::7] == sorted(places[number::7])
+
+
+async def test_of_many_records_one_that_is_too_large_is_refused_and_none_is_stored_behind_it(
+    publisher: KafkaPublisher, reader: KafkaLogReader, topic: str
+) -> None:
+    large = Message(topic, b"k", random.Random(1).randbytes(2_000_000))
+    messages = [Message(topic, b"k", b"before"), large, Message(topic, b"k", b"behind")]
+    ends = await asyncio.gather(*await publisher.send_many(messages), return_exceptions=True)
+
+    assert isinstance(ends[0], tuple)
+    assert isinstance(ends[1], RecordRefusedError)
+    assert isinstance(ends[2], TransientError)
+    assert [value for _, _, value in await everything(reader, topic)] == [b"before"]
+    (after,) = await publisher.send_many([Message(topic, b"k", b"after")])
+    assert (await after).offset == 1
+
+
 async def test_a_record_larger_than_the_topic_allows_is_refused_and_the_next_one_is_stored(
     publisher: KafkaPublisher, unique: Callable[[str], str], create_topics: CreateTopics
 ) -> None:
@@ -170,6 +201,9 @@ async def test_a_record_published_while_the_broker_is_down_fails_and_the_next_af
         for one in (publisher, ending):
             with pytest.raises(TransientError):
                 await one.publish(Message(topic, b"k", b"lost?", partition=0))
+        lost = await publisher.send_many([Message(topic, b"k", b"lost?", partition=0)] * 3)
+        ends = await asyncio.gather(*lost, return_exceptions=True)
+        assert [type(end) for end in ends] == [TransientError] * 3
         async with asyncio.timeout(10):  # it must not wait for the broker's return
             await ending.stop()
         server.start()

@@ -4,6 +4,7 @@ import hmac
 import json
 import random
 import re
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -228,7 +229,9 @@ def test_a_pattern_ends_at_a_slash_and_one_that_covers_nothing_is_told() -> None
 
 
 class Sent:
-    """A request as far as its signature is concerned."""
+    """A request as far as its signature is concerned; its body is there."""
+
+    content = SimpleNamespace(is_eof=lambda: True)
 
     def __init__(self, method: str, target: str, body: bytes, headers: dict[str, str]) -> None:
         self.method, self.raw_path, self.headers, self._body = method, target, headers, body

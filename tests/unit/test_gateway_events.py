@@ -115,6 +115,9 @@ async def test_a_cloud_event_that_is_none_is_refused(bench: Bench, event: dict[s
         ({"time": 5}, "/time"),
         ({"delay": 5}, "/delay"),
         ({"key": None}, ""),
+        ({"tenant": "a/b"}, "/tenant"),
+        ({"type": "nothing.known"}, "/type"),
+        ({"time": "2026-11-24T10:00:00"}, "/time"),
     ],
 )
 async def test_an_event_that_does_not_fit_is_refused_at_its_place(
@@ -145,8 +148,9 @@ async def test_job_types_are_no_event_types(bench: Bench) -> None:
 @pytest.mark.parametrize(
     "headers",
     [
-        {"Content-Type": "application/cloudevents-batch+json"},
-        {"Content-Type": "application/json", "ce-specversion": "1.0", "ce-id": "1"},
+        {"Content-Type": "application/cloudevents-batch+avro"},
+        {"Content-Type": "application/cloudevents+protobuf"},
+        {"Content-Type": "application/octet-stream", "ce-specversion": "1.0", "ce-id": "1"},
         {"Content-Type": "text/plain"},
     ],
 )

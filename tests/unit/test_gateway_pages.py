@@ -78,12 +78,17 @@ async def test_examples_fit_what_is_described_and_are_accepted() -> None:
         name: example for name, schema in api["components"]["schemas"].items() for example in schema.get("examples", [])
     }
 
-    assert {example["type"] for example in examples.values()} == {JOB["type"], EVENT["type"]}
+    media_types = {
+        "CloudEvent": "application/cloudevents+json",
+        "CloudEventBatch": "application/cloudevents-batch+json",
+    }
+    assert set(media_types) < set(examples)
     async with bench.client() as client:
         for name, example in examples.items():
             validator(api, name).validate(example)
             path = "/api/v1/jobs" if "payload" in example else "/api/v1/events"
-            assert (await client.post(path, json=example)).status == 202
+            headers = {"Content-Type": media_types.get(name, "application/json")}
+            assert (await client.post(path, data=json.dumps(example), headers=headers)).status == 202
 
 
 async def test_the_consumers_of_this_deployment_are_documented_with_sound_examples() -> None:
@@ -103,6 +108,10 @@ async def test_answers_are_as_described() -> None:
 
     async with bench.client() as client:
         validator(api, "JobAccepted").validate(await (await client.post("/api/v1/jobs", json=JOB)).json())
+        batch = {"jobs": [JOB, JOB | {"type": "nothing.known"}]}
+        validator(api, "JobBatchBody").validate({"jobs": [JOB]})
+        validator(api, "BatchAnswer").validate(await (await client.post("/api/v1/jobs:batch", json=batch)).json())
+        validator(api, "Statistics").validate(await (await client.get("/api/v1/idempotency/stats")).json())
         validator(api, "EventAccepted").validate(await (await client.post("/api/v1/events", json=EVENT)).json())
         validator(api, "HealthView").validate(await (await client.get("/health")).json())
         validator(api, "Problem").validate(await (await client.get("/nowhere")).json(content_type=None))

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import time
 from typing import Any
 
+import cramjam
 import pytest
 from aiohttp import web
 from hypothesis import given
@@ -70,7 +72,14 @@ async def test_every_refusal_is_a_problem(method: str, path: str, status: int, k
         (b'"' + b"x" * 100_000 + b'"', {}, 413, "too-large"),
         (b"{}", {"Content-Type": "text/plain"}, 415, "unsupported-media-type"),
         (b"{}", {"Content-Type": "application/json; charset=utf-16"}, 415, "unsupported-media-type"),
-        (b"{}", {"Content-Encoding": "gzip"}, 415, "unsupported-media-type"),
+        (b"{}", {"Content-Encoding": "br"}, 415, "unsupported-media-type"),
+        (b"{}", {"Content-Encoding": "gzip, gzip"}, 415, "unsupported-media-type"),
+        (b"{}", {"Content-Encoding": "gzip"}, 400, "malformed-body"),
+        (b"{}", {"Content-Encoding": "zstd"}, 400, "malformed-body"),
+        (gzip.compress(b"{}")[:-4], {"Content-Encoding": "gzip"}, 400, "malformed-body"),
+        (gzip.compress(b"0" * 100_001), {"Content-Encoding": "gzip"}, 413, "too-large"),
+        (gzip.compress(b"0" * 60_000) * 2, {"Content-Encoding": "gzip"}, 413, "too-large"),
+        (bytes(cramjam.zstd.compress(b"0" * 100_001)), {"Content-Encoding": "zstd"}, 413, "too-large"),
     ],
 )
 async def test_bodies_nobody_can_use_are_refused(body: bytes, headers: dict[str, str], status: int, kind: str) -> None:

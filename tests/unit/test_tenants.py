@@ -67,6 +67,7 @@ TAKES = [
 SIGNIN = {**PAYLOAD, "name": MARK, "tenant": OURS}
 TRIES = {
     ("POST", "/api/v1/jobs"): [Try(403, 202, body=JOB)],
+    ("POST", "/api/v1/jobs:batch"): [Try(207, 202, body={"jobs": [JOB]})],
     ("GET", "/api/v1/jobs/{id}"): [Try(404, 200)],
     ("GET", "/api/v1/jobs"): [Try(200, 200), Try(403, 200, {"tenant": OURS})],
     ("POST", "/api/v1/jobs/{id}/cancel"): [Try(404, 202, names={"id": "job-2"})],
@@ -82,6 +83,7 @@ TRIES = {
     ("GET", "/api/v1/stream"): [Try(403, None, {"tenant": OURS})],
     ("GET", "/api/v1/ws"): [Try(403, None, {"tenant": OURS})],
     ("POST", "/api/v1/stream-tickets"): [Try(201, None)],
+    ("GET", "/api/v1/idempotency/stats"): [Try(403, None)],
     ("POST", "/api/v1/events"): [Try(403, 202, body=EVENT)],
     ("GET", "/api/admin/dlq"): [Try(200, 200), Try(200, 200, {"tenant": OURS})],
     ("POST", "/api/v1/keys"): [Try(403, 201, body={"name": MARK, "scopes": ["jobs:write"], "tenant": OURS})],

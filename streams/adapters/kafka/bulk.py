@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aiokafka.partitioner import DefaultPartitioner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from aiokafka import AIOKafkaProducer
 
@@ -21,40 +21,60 @@ if TYPE_CHECKING:
 _partition = DefaultPartitioner()
 
 
-async def send_all(producer: AIOKafkaProducer, messages: Iterable[Message]) -> None:
+async def send_all(producer: AIOKafkaProducer, messages: Sequence[Message]) -> None:
     """Return when all are acknowledged.
 
     Raises:
         KafkaError: One batch was not, or was refused; the others may be stored.
     """
-    targets: dict[tuple[str, int], list[Message]] = defaultdict(list)
+    found = await targets(producer, messages)
+    ends = await asyncio.gather(
+        *(_send(producer, target, [messages[number] for number in numbers]) for target, numbers in found.items()),
+        return_exceptions=True,
+    )
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
+
+
+async def targets(producer: AIOKafkaProducer, messages: Sequence[Message]) -> dict[tuple[str, int], list[int]]:
+    """The numbers of the messages that go to each topic and partition, in order.
+
+    Raises:
+        KafkaError: A topic is not known.
+    """
+    found: dict[tuple[str, int], list[int]] = defaultdict(list)
     partitions: dict[str, list[int]] = {}
-    for message in messages:
+    for number, message in enumerate(messages):
         topic = message.topic
         known = partitions.get(topic)
         if known is None:
             known = partitions[topic] = sorted(await producer.partitions_for(topic))
-        number = message.partition
-        targets[topic, _partition(message.key, known, known) if number is None else number].append(message)
-    ends = await asyncio.gather(
-        *(_send(producer, target, found) for target, found in targets.items()), return_exceptions=True
-    )
-    for end in ends:
-        if end is not None:
-            raise end
+        partition = _partition(message.key, known, known) if message.partition is None else message.partition
+        found[topic, partition].append(number)
+    return found
+
+
+async def batches(
+    producer: AIOKafkaProducer, target: tuple[str, int], messages: Sequence[Message]
+) -> AsyncIterator[tuple[range, asyncio.Future[Any]]]:
+    """Queue the messages of one partition as batches; of each the numbers of its messages, and its acknowledgement.
+
+    Raises:
+        KafkaError: A batch could not be queued.
+    """
+    topic, partition = target
+    first, batch = 0, producer.create_batch()
+    for number, message in enumerate(messages):
+        if not _added(batch, message):
+            yield range(first, number), await producer.send_batch(batch, topic, partition=partition)
+            first, batch = number, producer.create_batch()
+            _added(batch, message)  # the first one always fits
+    yield range(first, len(messages)), await producer.send_batch(batch, topic, partition=partition)
 
 
 async def _send(producer: AIOKafkaProducer, target: tuple[str, int], messages: Sequence[Message]) -> None:
-    topic, partition = target
-    under_way: list[asyncio.Future[Any]] = []
-    batch = producer.create_batch()
-    for message in messages:
-        if not _added(batch, message):
-            under_way.append(await producer.send_batch(batch, topic, partition=partition))
-            batch = producer.create_batch()
-            _added(batch, message)  # the first one always fits
-    under_way.append(await producer.send_batch(batch, topic, partition=partition))
-    await asyncio.gather(*under_way)
+    await asyncio.gather(*[stored async for _, stored in batches(producer, target, messages)])
 
 
 def _added(batch: Any, message: Message) -> bool:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 async def connected(options: Mapping[str, Any], **more: Any) -> AIOKafkaProducer:
-    """A started producer: ``acks=all``, idempotent, lz4.
+    """A started producer: lz4 and, unless told otherwise, idempotent with ``acks=all``.
 
     Args:
         options: As from ``client_options``.
@@ -22,7 +22,8 @@ async def connected(options: Mapping[str, Any], **more: Any) -> AIOKafkaProducer
     Raises:
         KafkaError: No broker can be reached.
     """
-    producer = AIOKafkaProducer(**options, acks="all", enable_idempotence=True, compression_type="lz4", **more)
+    promises = {"acks": "all", "enable_idempotence": True, **more}
+    producer = AIOKafkaProducer(**options, compression_type="lz4", **promises)
     try:
         await producer.start()
     except BaseException:

@@ -1,9 +1,10 @@
-"""Writes single records with ``acks=all`` through aiokafka's idempotent producer, in order per partition.
+"""Writes single records through aiokafka's idempotent producer (``acks=all``), in order per partition.
 
     publisher = KafkaPublisher(client_options(settings))
     await publisher.start()
     position = await publisher.publish(message)
     pending = await publisher.send(message)         # queued in order; position = await pending
+    pending = await publisher.send_many(messages)   # the same for many, as whole batches
     await publisher.publish_all(messages)           # in order per partition, as whole batches
     await publisher.stop()
 
@@ -14,7 +15,7 @@ numbers have a gap which the broker refuses for ever (aiokafka #1017).
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from aiokafka.errors import (
     KafkaError,
@@ -24,7 +25,7 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
-from streams.adapters.kafka.bulk import send_all
+from streams.adapters.kafka.bulk import batches, send_all, targets
 from streams.adapters.kafka.producers import close, connected
 from streams.job import TransientError
 from streams.ports import Position, RecordRefusedError
@@ -50,15 +51,20 @@ class KafkaPublisher:
         options: As from ``client_options``.
         timeout: Seconds until a missing acknowledgement becomes a ``TransientError``.
         linger: Milliseconds a record waits for company in its batch.
+        acks: 1: the leader alone acknowledges, and what it alone has is lost with it; a record may be stored twice.
     """
 
-    def __init__(self, options: Mapping[str, Any], *, timeout: float = 15.0, linger: int = 2) -> None:
+    def __init__(
+        self, options: Mapping[str, Any], *, timeout: float = 15.0, linger: int = 2, acks: Literal["all", 1] = "all"
+    ) -> None:
         self._options = options
         self._timeout = timeout
         self._linger = linger
+        self._acks = acks
         self._producer: AIOKafkaProducer | None = None
         self._stuck = False
         self._renewal = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Connect.
@@ -103,6 +109,49 @@ class KafkaPublisher:
             self._stuck = self._stuck or not isinstance(error, _HARMLESS)
             raise _explained(error, message) from error
         return self._position(producer, stored, message)
+
+    async def send_many(self, messages: Sequence[Message]) -> Sequence[Awaitable[Position]]:
+        """Queue records in order per partition, as whole batches; await each result for its acknowledgement.
+
+        Raises:
+            TransientError: They could not be queued.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._timeout):
+                producer = await self._usable()
+                found = await targets(producer, messages)
+        except (KafkaError, TimeoutError) as error:
+            raise _explained(error, messages[0]) from error
+        ends: list[asyncio.Future[Position]] = [loop.create_future() for _ in messages]
+        for target, numbers in found.items():
+            some = [messages[number] for number in numbers]
+            task = asyncio.create_task(self._send_each(producer, target, some, [ends[number] for number in numbers]))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return ends
+
+    async def _send_each(
+        self,
+        producer: AIOKafkaProducer,
+        target: tuple[str, int],
+        messages: Sequence[Message],
+        ends: Sequence[asyncio.Future[Position]],
+    ) -> None:
+        numbers = range(len(messages))
+        try:
+            async with asyncio.timeout(self._timeout):
+                async for numbers, stored in batches(producer, target, messages):
+                    offset = (await stored).offset  # before the next batch: nothing is stored behind a gap
+                    for place, number in enumerate(numbers):
+                        if not ends[number].done():
+                            ends[number].set_result(Position(*target, offset + place))
+        except (KafkaError, TimeoutError) as error:
+            self._stuck = self._stuck or producer is self._producer
+            for number in numbers:
+                _fail(ends[number], error, messages[number])
+            for end, message in zip(ends, messages, strict=True):
+                _fail(end, KafkaTimeoutError("it was not sent, as what is before it was not stored"), message)
 
     async def publish_all(self, messages: Sequence[Message]) -> None:
         """Write in order per partition and wait for all acknowledgements: a batch costs what a record costs alone.
@@ -151,6 +200,8 @@ class KafkaPublisher:
     async def _connected(self) -> AIOKafkaProducer:
         return await connected(
             self._options,
+            acks=self._acks,
+            enable_idempotence=self._acks == "all",
             linger_ms=self._linger,
             max_batch_size=_BATCH,
             max_request_size=_LARGEST,

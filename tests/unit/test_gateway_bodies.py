@@ -1,0 +1,124 @@
+"""Bodies from slow, broken and greedy clients."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import resource
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import cramjam
+import pytest
+from aiohttp import ClientSession, web
+
+from streams.gateway.app import RUNNER
+from tests.eventually import eventually
+from tests.gateway_doubles import JOB, Bench
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+HEAD = b"POST /api/v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.mark.parametrize(
+    ("coding", "pack"),
+    [
+        ("gzip", gzip.compress),
+        ("x-gzip", gzip.compress),
+        ("GZIP", lambda body: gzip.compress(body[:9]) + gzip.compress(body[9:])),
+        ("zstd", lambda body: bytes(cramjam.zstd.compress(body))),
+        ("identity", bytes),
+    ],
+)
+async def test_packed_bodies_are_unpacked(bench: Bench, coding: str, pack: Callable[[bytes], bytes]) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": coding}
+    async with bench.client() as client:
+        response = await client.post("/api/v1/jobs", data=pack(json.dumps(JOB).encode()), headers=headers)
+
+    assert response.status == 202
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+async def test_a_bomb_costs_no_more_than_the_cap(bench: Bench, coding: str) -> None:
+    size = 500_000_000
+    bomb = zeros(size) if coding == "gzip" else bytes(cramjam.zstd.compress(bytes(size)))
+    assert len(bomb) < 600_000
+    bench.changes = {"max_body_bytes": 1_000_000}
+    async with bench.client() as client:
+        before = peak()
+        headers = {"Content-Type": "application/json", "Content-Encoding": coding}
+        response = await client.post("/api/v1/jobs", data=bomb, headers=headers)
+
+    assert response.status == 413
+    assert peak() - before < 50_000_000
+
+
+def zeros(size: int) -> bytes:
+    part = gzip.compress(bytes(size // 50))
+    return part * 50
+
+
+def peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+async def test_a_client_that_sends_too_slowly_is_given_up(bench: Bench) -> None:
+    bench.changes = {"body_patience": 0.3}
+    async with bench.client() as client:
+        reader, writer = await asyncio.open_connection(client.host, client.port)
+        writer.write(HEAD + b"Content-Length: 1000\r\n\r\n")
+        answer = asyncio.create_task(reader.readuntil(b"\r\n\r\n"))
+        while not answer.done():
+            writer.write(b" ")
+            await asyncio.wait([answer], timeout=0.05)
+        writer.close()
+        assert (await answer).startswith(b"HTTP/1.1 408 ")
+        assert (await client.post("/api/v1/jobs", json=JOB)).status == 202
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 1000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n5\r\n"])
+async def test_a_client_that_breaks_off_leaves_nothing_behind(bench: Bench, framing: bytes, capsys: Any) -> None:
+    async with served(bench) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HEAD + framing + b'{"ty')
+        await writer.drain()
+        async with ClientSession(f"http://127.0.0.1:{port}") as client:
+            assert (await client.get("/health/live")).status == 200  # what was sent before has been read
+            writer.close()
+
+            async def told() -> bool:
+                return b'keylane_refused_total{problem="malformed-body"} 1.0' in bench.metrics.text()
+
+            await eventually(told)
+            assert (await client.post("/api/v1/jobs", json=JOB)).status == 202
+    assert "request failed" not in capsys.readouterr().out
+    assert len(bench.log.of("jobs.emails")) == 1
+
+
+@asynccontextmanager
+async def served(bench: Bench) -> AsyncIterator[int]:
+    """The gateway as it is served: the tests' own server would end the handlers of clients that leave."""
+    runner = web.AppRunner(bench.app(), **RUNNER)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    yield runner.addresses[0][1]
+    await runner.cleanup()
+
+
+async def test_a_chunk_that_is_none_is_no_error_of_ours(bench: Bench) -> None:
+    async with bench.client() as client:
+        reader, writer = await asyncio.open_connection(client.host, client.port)
+        writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n")
+        answer = await reader.read(12)
+        writer.close()
+
+    assert answer.endswith(b" 400")
