@@ -259,7 +259,6 @@ def test_jobs_are_listed_driven_and_told_of_live_as_shown(deployment: Deployment
     assert "there is nothing left to cancel" in said
     assert '"status":"planned"' in said
     assert '"source":"jobs.payments"' in said
-    assert '"name":"job-control"' in said
     steps = [line for line in said.splitlines() if line.startswith("data: ")]
     assert '"status":"pending"' in steps[0]
     assert '"status":"completed"' in steps[-1]
