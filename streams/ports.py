@@ -8,18 +8,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from streams.identity import Identity, identify
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from redis.asyncio import Redis
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from schemas.contract import Contract
     from streams.core.effects import Standing
+
+SpanKind = Literal["server", "producer", "consumer", "client"]
 
 _NOT_ONCE = "this is for handlers declared with once=Once(...)"
 
@@ -355,6 +358,47 @@ class Emit(Protocol):
         """Publish with ``acks=all``; ``event_id`` becomes ``ce_id``, ``topic`` defaults to the contract's."""
 
 
+class Span(Protocol):
+    """One step of a trace; ``streams/tracing/names.py`` has the names of all steps and attributes."""
+
+    @property
+    def recording(self) -> bool:
+        """Whether anybody will see the attributes: of a trace that is not sampled they need not be made."""
+
+    @property
+    def trace_id(self) -> str:
+        """32 hexadecimal digits."""
+
+    def put(self, name: str, value: str | int) -> None:
+        """Set an attribute."""
+
+    def failed(self, kind: str) -> None:
+        """Note what kind of error ended it; never the error's text, which may hold what nobody else should see."""
+
+    def headers(self) -> list[tuple[str, str]]:
+        """What a record carries so that its reader goes on with the trace: W3C ``traceparent``, ``tracestate``."""
+
+    def current(self) -> AbstractContextManager[None]:
+        """Spans that start inside, of ours or of instrumented libraries, are its children; it ends with the block."""
+
+    def end(self) -> None:
+        """End it, where there is no block."""
+
+
+class Tracing(Protocol):
+    """Makes spans. Where tracing is off there is none of these, and nothing of what follows is called."""
+
+    def start(self, name: str, kind: SpanKind, carried: Sequence[Mapping[str, str]] = ()) -> Span:
+        """A span under the current one.
+
+        Args:
+            name: As in the table of names.
+            kind: As in the table of names.
+            carried: Headers of what it is about. A single one's trace is gone on with where there is no current span;
+                those of a consumer are linked as well.
+        """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """What handlers may use; the same object for all of them, made in ``streams/app.py``."""
@@ -421,6 +465,11 @@ class Context:
     def offset(self) -> int:
         """The offset it was published at."""
         return self._who.origin[2]
+
+    @property
+    def read_at(self) -> Position:
+        """Where it was read for this run: its own topic, or a retry or dead-letter topic of the group."""
+        return Position(self._record.topic, self._record.partition, self._record.offset)
 
     @property
     def timestamp(self) -> int:

@@ -9,7 +9,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -43,6 +43,9 @@ class Settings(BaseSettings):
 
     replication_factor: int = 1
     instance_id: str | None = None  # group.instance.id: static membership, a rolling restart moves nothing
+
+    otlp_endpoint: str | None = None  # of a collector: traces are off without it
+    trace_ratio: float = Field(default=1.0, ge=0, le=1)  # the share of traces begun here that is sampled
 
     # Flow and rebalance of a worker.
     max_records: int = 2_000  # held per partition

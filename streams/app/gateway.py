@@ -9,6 +9,7 @@ import ipaddress
 import os
 import socket
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ from streams.app.access import Guard, guard, modes_of
 from streams.app.connections import Connections, connections
 from streams.app.looks import KafkaLooks
 from streams.app.tools import has_ended
+from streams.app.tracing import SILENT, tracing
 from streams.deadletters.entry import families
 from streams.deadletters.operation import Operations
 from streams.deadletters.reading import DeadLetters
@@ -52,6 +54,7 @@ from streams.live.reading import Reading
 from streams.live.rewind import Rewind
 from streams.rates import LocalRates
 from streams.settings import SettingsError
+from streams.tracing.publishing import TracedPublisher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from schemas.codec import Codec
+    from streams.ports import Tracing
     from streams.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -76,6 +80,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
     url = url_of(settings)
     async with contextlib.AsyncExitStack() as stack:
         store = None if settings.schema_registry_url else await _store(stack, settings)
+        traces = await stack.enter_async_context(tracing(settings, "keylane-gateway"))
         found = await stack.enter_async_context(connections(settings, store))
         await sql.migrate(found.sql)
         await _register(found.codec)
@@ -84,7 +89,8 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         metrics = PrometheusMetrics()
         guarding = await stack.enter_async_context(guard(settings, found, metrics))
         events = await _events(stack, settings)
-        app = create_app(_parts(settings, found, progress, store, events, url, metrics, guarding))
+        parts = _parts(settings, found, progress, store, events, url, metrics, guarding)
+        app = create_app(parts if traces is None else _traced(parts, traces))
         _check_routes(settings, app)
         await stack.enter_async_context(_served(app, settings))
         yield url
@@ -199,6 +205,11 @@ def _parts(
             HealthCheck("redis", found.redis.ping, needed=False),
         ),
     )
+
+
+def _traced(parts: Parts, traces: Tracing) -> Parts:
+    events = None if parts.events is None else TracedPublisher(parts.events, traces, SILENT)
+    return replace(parts, tracing=traces, publisher=TracedPublisher(parts.publisher, traces, SILENT), events=events)
 
 
 def _limits(settings: Settings, redis: Redis, peers: Peers) -> Limits:

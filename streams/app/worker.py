@@ -21,6 +21,7 @@ from streams.adapters.kafka.offsets import KafkaGroupOffsets
 from streams.adapters.mail import MeteredMail, transport
 from streams.adapters.metrics import PrometheusMetrics
 from streams.app.connections import Connections, connections
+from streams.app.tracing import SILENT, tracing
 from streams.core.group import Limits
 from streams.engine.calls import Calls
 from streams.engine.cancelling import Cancelling, Orders
@@ -33,17 +34,22 @@ from streams.engine.periodic import run_periodics
 from streams.engine.recognition import Recognition
 from streams.engine.runner import Runner
 from streams.engine.telemetry import Telemetry
+from streams.engine.traced import TracedCalls
 from streams.engine.tracker import Tracker
 from streams.event import Attributes, record_key, to_headers
 from streams.groups import chosen, groups, history_group
+from streams.history import GROUP as HISTORY
 from streams.history import TOPIC as STATUS_TOPIC
 from streams.job import Group, Job, Periodic
 from streams.ports import Message, Position, Services
+from streams.tracing.mailing import TracedMail
+from streams.tracing.publishing import TracedPublisher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from schemas.contract import Contract
+    from streams.ports import Mail, Publisher, Tracing
     from streams.settings import Settings
 
 _FORGET_EVERY = 600.0  # seconds
@@ -101,14 +107,15 @@ async def worker(
         found = await stack.enter_async_context(connections(settings))
         await sql.migrate(found.sql)
         metrics = PrometheusMetrics()
-        services = _services(settings, found, metrics)
+        traces = await stack.enter_async_context(tracing(settings, "keylane-worker"))
+        services = _services(settings, found, metrics, traces)
         calls = Calls(os.cpu_count() or 1)
         stack.callback(calls.close)
         adapted = [adapt(group) for group in chosen_groups(settings, found, names)]
         effects, orders = _effects(stack, found), Orders()
         engines = {
             group.name: await _engine(
-                stack, settings, found, group, services, calls, _means(effects, metrics, group), metrics, orders
+                stack, settings, found, group, services, calls, _means(effects, metrics, group), metrics, orders, traces
             )
             for group in adapted
         }
@@ -138,19 +145,20 @@ async def _run_all(
             each.cancel()
 
 
-def _services(settings: Settings, found: Connections, metrics: PrometheusMetrics) -> Services:
+def _services(settings: Settings, found: Connections, metrics: PrometheusMetrics, traces: Tracing | None) -> Services:
+    publisher: Publisher = found.publisher if traces is None else TracedPublisher(found.publisher, traces, SILENT)
+    mail: Mail = MeteredMail(transport(settings), settings.mail_transport, metrics)
+
     async def emit(
         contract: Contract, payload: Any, *, tenant: str, entity: str, event_id: str, topic: str | None = None
     ) -> Position:
         headers = to_headers(Attributes(id=event_id, type=contract.name, extensions={"tenant": tenant}))
         value = await found.codec.encode(contract, payload)
-        return await found.publisher.publish(
-            Message(topic or contract.topic, record_key(tenant, entity), value, headers)
-        )
+        return await publisher.publish(Message(topic or contract.topic, record_key(tenant, entity), value, headers))
 
     return Services(
         emit=emit,
-        mail=MeteredMail(transport(settings), settings.mail_transport, metrics),
+        mail=mail if traces is None else TracedMail(mail, settings.mail_transport, traces),
         redis=found.redis,
         sql=found.sql,
         log_reader=found.reader,
@@ -169,6 +177,7 @@ async def _engine(
     means: Means,
     metrics: PrometheusMetrics,
     orders: Orders,
+    traces: Tracing | None,
 ) -> Engine:
     family = Family(group)
     outbox = Outbox(found.publisher)
@@ -202,7 +211,7 @@ async def _engine(
             group,
             found.codec,
             services,
-            OnceCalls(calls, means, orders if _has_jobs(group) else None),
+            _traced(OnceCalls(calls, means, orders if _has_jobs(group) else None), group, traces),
             telemetry,
             random.random,
             _version(),
@@ -231,6 +240,11 @@ def _effects(stack: contextlib.AsyncExitStack, found: Connections) -> SqlEffects
 
 def _means(effects: SqlEffects, metrics: PrometheusMetrics, group: Group) -> Means:
     return Means(ledger=effects, metrics=metrics, group=group.name, owner=_process())
+
+
+def _traced(calls: OnceCalls, group: Group, traces: Tracing | None) -> OnceCalls | TracedCalls:
+    # The history is our own book-keeping.
+    return calls if traces is None or group.name == HISTORY else TracedCalls(calls, traces, group.name)
 
 
 def _forgetting(effects: SqlEffects, age: float) -> Periodic:

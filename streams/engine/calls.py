@@ -45,6 +45,10 @@ class Calls:
         self._pool: ProcessPool | None = None
         self._deadlines = Deadlines()
 
+    def direct(self, work: Work) -> bool:
+        """Whether nothing stands around the handler but its time-out, so that it may be called without :meth:`bind`."""
+        return work.batch is None and work.once is None and on_loop(work)
+
     def bind(self, work: Work) -> Call:
         """What runs the handler once, called with a payload and a context (or lists of them, for a batch).
 

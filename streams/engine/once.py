@@ -35,6 +35,10 @@ class OnceCalls:
         self._means = means
         self._orders = Orders() if orders is None else orders
 
+    def direct(self, work: Work) -> bool:
+        """As :meth:`Calls.direct`."""
+        return self._calls.direct(work)
+
     def bind(self, work: Work) -> Call:
         """As :meth:`Calls.bind`.
 

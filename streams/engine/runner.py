@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from streams.engine.once import OnceCalls
     from streams.engine.recognition import Recognition
     from streams.engine.telemetry import Telemetry
+    from streams.engine.traced import TracedCalls
     from streams.job import Group, Work
     from streams.ports import Record, Services
 
@@ -68,7 +69,7 @@ class Runner:
         group: Group,
         codec: Codec,
         services: Services,
-        calls: Calls | OnceCalls,
+        calls: Calls | OnceCalls | TracedCalls,
         telemetry: Telemetry,
         draw: Callable[[], float],
         version: str,
@@ -82,7 +83,7 @@ class Runner:
         self._services = services
         self._works = {name.encode(): work for name, work in group.works.items()}
         self._bound = {id(work): calls.bind(work) for work in group.works.values()}
-        self._direct = {id(work) for work in group.works.values() if _is_direct(work)}
+        self._direct = {id(work) for work in group.works.values() if calls.direct(work)}
         self._deadlines = Deadlines()
         self._batches = any(work.batch for work in group.works.values())
         self._telemetry = telemetry
@@ -330,11 +331,6 @@ async def _and_no_more(run: Run, results: list[Result], rest: Rest[Sequence[Resu
 
 def _filled(run: Run, results: Sequence[Result]) -> Sequence[Result]:
     return [*results, *[NOT_RUN] * (len(run) - len(results))]
-
-
-def _is_direct(work: Work) -> bool:
-    """Whether nothing stands around the handler but its time-out."""
-    return work.batch is None and work.once is None and on_loop(work)
 
 
 def _is_stoppable(work: Work) -> bool:

@@ -42,6 +42,7 @@ from streams.gateway.problems import Problems
 from streams.gateway.replaying import ReplayRoutes
 from streams.gateway.submission import Submission
 from streams.gateway.tickets import Ticketed, TicketRoutes
+from streams.gateway.traced import traced
 from streams.gateway.waiting import Waiting
 from streams.rates import LocalRates
 
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
     from streams.live.feed import Feed
     from streams.live.rewind import Rewind
     from streams.metrics import Metrics
-    from streams.ports import Publisher, Requests
+    from streams.ports import Publisher, Requests, Tracing
 
 HEALTH = web.AppKey("health", Health)
 """The application's ``Health``: whoever runs the application sets ``started`` and ``stopping``."""
@@ -111,6 +112,7 @@ class Parts:
         feed: Tells what happens, as it happens; it is run with the application.
         rewind: Tells what happened before.
         tickets: For those who listen without headers.
+        tracing: Makes spans; None where nobody wants any.
         base_url: Where clients reach the gateway; starts the types of problems.
         events: Writes events, where they are not written as all else is: acknowledged by the leader alone.
         requests: Remembers requests by their Idempotency-Key.
@@ -147,6 +149,7 @@ class Parts:
     origins: Origins = field(default_factory=lambda: Origins(()))
     audit: Audit = field(default_factory=LoggedAudit)
     keyring: Keyring | None = None
+    tracing: Tracing | None = None
     registry: web.Application | None = None
     checks: Sequence[HealthCheck] = ()
     events: Publisher | None = None
@@ -162,7 +165,8 @@ def create_app(parts: Parts) -> web.Application:
     """The gateway as an application, ready to be run."""
     problems = Problems(parts.base_url)
     around = Around(problems, parts.metrics, parts.peers, parts.origins, secure=parts.base_url.startswith("https:"))
-    app = web.Application(middlewares=[around.middleware], client_max_size=parts.max_body_bytes)
+    outermost = () if parts.tracing is None else (traced(parts.tracing),)
+    app = web.Application(middlewares=[*outermost, around.middleware], client_max_size=parts.max_body_bytes)
     app.on_response_prepare.append(around.prepare)
     app[body.PATIENCE] = parts.body_patience
     intake = _intake(parts)

@@ -38,7 +38,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _log = structlog.get_logger("streams.gateway.access")
 
 
@@ -100,8 +100,8 @@ class Around:
 
     def _told(self, request: web.Request, response: web.StreamResponse, seconds: float) -> None:
         # What a client may choose freely must not make new series.
-        method = request.method if request.method in _METHODS else "other"
-        route = _route(request)
+        method = request.method if request.method in METHODS else "other"
+        route = route_of(request) or "unmatched"
         self._metrics.inc("keylane_http_requests_total", method=method, route=route, status=str(response.status))
         self._metrics.observe("keylane_http_request_duration_seconds", seconds, method=method, route=route)
         if KIND in response:
@@ -123,6 +123,7 @@ def _request_id(request: web.Request) -> str:
     return given if _ACCEPTABLE.fullmatch(given) else uuid7()
 
 
-def _route(request: web.Request) -> str:
+def route_of(request: web.Request) -> str | None:
+    """The pattern of the route; None where there is none."""
     resource = request.match_info.route.resource
-    return "unmatched" if resource is None else resource.canonical
+    return None if resource is None else resource.canonical

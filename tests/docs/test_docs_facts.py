@@ -20,6 +20,7 @@ from streams.gateway.problems import KINDS
 from streams.job import Batch, Queue
 from streams.metrics import TABLE
 from streams.settings import Settings
+from streams.tracing import names
 from tests.docs.pages import DOCS, PAGES, ROOT, anchors, blocks, links, markers, spans, table
 
 if TYPE_CHECKING:
@@ -122,6 +123,16 @@ def _shown(default: Any) -> str:
 def test_the_table_of_problems_is_that_of_the_code() -> None:
     documented = {row[0]: int(row[1]) for row in table(DOCS / "gateway.md", "| kind | status |")}
     assert documented == {name: kind.status for name, kind in KINDS.items()}
+
+
+def test_the_table_of_spans_is_that_of_the_code() -> None:
+    documented = {row[0]: (row[1], row[3]) for row in table(DOCS / "tracing.md", "| span | kind |")}
+    assert documented == {row.name: (row.kind, _bracketed(row)) for row in names.TABLE}
+
+
+def _bracketed(row: names.SpanRow) -> str:
+    shown = [*(f"`{name}`" for name in row.always), *(f"[`{name}`]" for name in row.sometimes)]
+    return ", ".join(shown).strip("`")
 
 
 def test_the_tables_of_dead_letters_are_those_of_the_code() -> None:
