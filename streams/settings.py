@@ -65,6 +65,7 @@ class Settings(BaseSettings):
 
     gateway_host: str = "127.0.0.1"
     gateway_port: int = 8080
+    gateway_metrics_port: int | None = None  # process k of a gateway shows its metrics and health at this port + k
     gateway_allow_open: bool = False  # serve unauthenticated clients of other machines (in a container, behind a proxy)
     gateway_auth: str = "none"  # how clients prove who they are, any of: none (loopback only), key, hmac, jwt
     gateway_auth_routes: str | None = None  # JSON: route, or the beginning of paths, to modes; the longest one counts

@@ -33,6 +33,7 @@ from streams.adapters.tickets import RedisTickets
 from streams.app.access import Guard, guard, modes_of
 from streams.app.connections import Connections, connections
 from streams.app.looks import KafkaLooks
+from streams.app.probes import shown
 from streams.app.tools import has_ended
 from streams.app.tracing import SILENT, tracing
 from streams.deadletters.entry import families
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from schemas.codec import Codec
+    from streams.gateway.app import ShownMetrics
     from streams.ports import Tracing
     from streams.settings import Settings
 
@@ -69,11 +71,15 @@ _log = structlog.get_logger(__name__)
 
 
 @contextlib.asynccontextmanager
-async def gateway(settings: Settings) -> AsyncIterator[str]:
+async def gateway(settings: Settings, process: int | None = None) -> AsyncIterator[str]:
     """A serving gateway; gives its URL. On leaving, requests under way are given time to end.
 
+    Args:
+        settings: With every server named.
+        process: Its number where several processes share the port; None where it is the only one.
+
     Raises:
-        SettingsError: A server is not named, the address is not a loopback one, or the port is taken.
+        SettingsError: A server is not named, the address is not a loopback one, or a port is taken.
         CatalogueError: The deployment's declarations cannot be loaded.
         TransientError: The broker or the database cannot be reached.
     """
@@ -92,8 +98,25 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         parts = _parts(settings, found, progress, store, events, url, metrics, guarding)
         app = create_app(parts if traces is None else _traced(parts, traces))
         _check_routes(settings, app)
-        await stack.enter_async_context(_served(app, settings))
+        await stack.enter_async_context(_shown(app, parts.shown, settings, process or 0))
+        await stack.enter_async_context(_served(app, settings, shared=process is not None))
         yield url
+
+
+def check_port(settings: Settings) -> None:
+    """Make sure that the port is free, before several processes share it with whoever does not mind.
+
+    Raises:
+        SettingsError: It is taken.
+    """
+    host, port = settings.gateway_host, settings.gateway_port
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
+            probe.bind(address)
+    except OSError as error:
+        raise _unusable("KEYLANE_GATEWAY_PORT", host, port, error) from error
 
 
 def url_of(settings: Settings) -> str:
@@ -234,11 +257,15 @@ def _live_topics() -> set[str]:
 
 
 @contextlib.asynccontextmanager
-async def _served(app: web.Application, settings: Settings) -> AsyncIterator[None]:
+async def _served(app: web.Application, settings: Settings, *, shared: bool) -> AsyncIterator[None]:
     runner = web.AppRunner(app, shutdown_timeout=settings.drain_timeout, **RUNNER)
     await runner.setup()
+    host, port = settings.gateway_host, settings.gateway_port
     try:
-        await _listen(runner, settings)
+        try:
+            await web.TCPSite(runner, host, port, reuse_port=shared).start()
+        except OSError as error:
+            raise _unusable("KEYLANE_GATEWAY_PORT", host, port, error) from error
         app[HEALTH].started = True
         yield
     finally:
@@ -246,12 +273,22 @@ async def _served(app: web.Application, settings: Settings) -> AsyncIterator[Non
         await runner.cleanup()
 
 
-async def _listen(runner: web.AppRunner, settings: Settings) -> None:
-    host, port = settings.gateway_host, settings.gateway_port
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError as error:
-        raise SettingsError(
-            f"KEYLANE_GATEWAY_PORT: port {port} of {host} cannot be used ({os.strerror(error.errno or 0)}); "
-            "choose another one (--port)"
-        ) from error
+@contextlib.asynccontextmanager
+async def _shown(app: web.Application, metrics: ShownMetrics, settings: Settings, process: int) -> AsyncIterator[None]:
+    """The process's own metrics and health: where several share a port, any of them answers there."""
+    if settings.gateway_metrics_port is None:
+        yield
+        return
+    host, port = settings.gateway_host, settings.gateway_metrics_port + process
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(shown(metrics, app[HEALTH], host, port))
+        except OSError as error:
+            raise _unusable("KEYLANE_GATEWAY_METRICS_PORT", host, port, error) from error
+        yield
+
+
+def _unusable(setting: str, host: str, port: int, error: OSError) -> SettingsError:
+    return SettingsError(
+        f"{setting}: port {port} of {host} cannot be used ({os.strerror(error.errno or 0)}); choose another one"
+    )

@@ -1,4 +1,4 @@
-"""What a worker shows over HTTP: ``/metrics``, the health probes, and at ``/lanes/<key>`` what it holds of a key.
+"""What a process shows of itself over HTTP: ``/metrics``, the health probes, a worker also what it holds of a key.
 
 Invariant: asking changes nothing.
 """
@@ -18,14 +18,15 @@ from streams.core.standing import in_memory
 from streams.gateway.health import Health, HealthCheck
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from streams.app.worker import Worker
+    from streams.gateway.app import ShownMetrics
 
 
 @contextlib.asynccontextmanager
 async def probes(worker: Worker, host: str, port: int | None) -> AsyncIterator[None]:
-    """Serve while inside; nothing where no port is given.
+    """Serve a worker's while inside, with its lanes at ``/lanes/<key>``; nothing where no port is given.
 
     Raises:
         OSError: The port is taken.
@@ -35,7 +36,24 @@ async def probes(worker: Worker, host: str, port: int | None) -> AsyncIterator[N
         return
     health = Health(_checks(worker), importlib.metadata.version("keylane"))
     health.started = True
-    runner = web.AppRunner(_app(worker, health), access_log=None)
+
+    async def lanes(request: web.Request) -> web.Response:
+        return web.json_response(held(worker, request.match_info["key"].encode()))
+
+    async with shown(worker.metrics, health, host, port, web.get("/lanes/{key:.+}", lanes)):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def shown(
+    metrics: ShownMetrics, health: Health, host: str, port: int, *more: web.RouteDef
+) -> AsyncIterator[None]:
+    """Serve metrics and health of this process, and more routes, while inside.
+
+    Raises:
+        OSError: The port is taken.
+    """
+    runner = web.AppRunner(_app(metrics, health, more), access_log=None)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()
@@ -66,20 +84,19 @@ def held(worker: Worker, key: bytes) -> dict[str, Any]:
     return {name: None if standing is None else asdict(standing) for name, standing in found.items()}
 
 
-def _app(worker: Worker, health: Health) -> web.Application:
-    metrics = worker.metrics
-
+def _app(metrics: ShownMetrics, health: Health, more: Sequence[web.RouteDef]) -> web.Application:
     async def show(_request: web.Request) -> web.Response:
         return web.Response(body=metrics.text(), headers={"Content-Type": metrics.content_type})
 
-    async def lanes(request: web.Request) -> web.Response:
-        return web.json_response(held(worker, request.match_info["key"].encode()))
-
     app = web.Application()
-    app.router.add_get("/metrics", show)
-    app.router.add_get("/lanes/{key:.+}", lanes)
-    app.router.add_get("/health", health.get_health)
-    app.router.add_get("/health/live", health.get_live)
-    app.router.add_get("/health/ready", health.get_ready)
-    app.router.add_get("/health/startup", health.get_startup)
+    app.add_routes(
+        [
+            web.get("/metrics", show),
+            web.get("/health", health.get_health),
+            web.get("/health/live", health.get_live),
+            web.get("/health/ready", health.get_ready),
+            web.get("/health/startup", health.get_startup),
+            *more,
+        ]
+    )
     return app
