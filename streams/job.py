@@ -192,11 +192,14 @@ class Subscription(Work):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Periodic:
-    """Work done every ``every`` seconds by one process of all: ``async def run(services)``."""
+    """Work done every ``every`` seconds by one process of all: ``async def run(services)``.
+
+    What it returns is the lag it found: for how many seconds the oldest that it had to do was due; None tells nothing.
+    """
 
     name: str
     every: float
-    run: Callable[[Any], Any]
+    run: Callable[[Any], Awaitable[float | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

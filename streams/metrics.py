@@ -6,10 +6,10 @@ Invariant: a name or label outside the table is an error; no label holds an id, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -112,9 +112,33 @@ TABLE: tuple[Metric, ...] = (
     Metric("keylane_requests_recognised_total", "counter", ("group",), "Records not run: done before under their key."),
     Metric("keylane_emails_total", "counter", ("transport", "outcome"), "E-mails by outcome: sent, refused, failed."),
     Metric("keylane_email_send_duration_seconds", "histogram", ("transport",), "One e-mail handed over.", _WORK),
-    Metric("keylane_periodic_runs_total", "counter", ("name", "outcome"), "Periodic work: done, failed, elsewhere."),
+    Metric("keylane_periodic_runs_total", "counter", ("name", "outcome"), "Periodic work by outcome: done, failed."),
+    Metric("keylane_periodic_duration_seconds", "histogram", ("name",), "One run of periodic work.", _WORK),
+    Metric(
+        "keylane_periodic_lag_seconds",
+        "gauge",
+        ("name",),
+        "How long overdue the oldest was that the last run found; 0 where there was none, or another process works.",
+    ),
     # The process itself (memory, CPU time, start time, descriptors, garbage collection) is added by prometheus-client.
 )
+
+
+class Sample(NamedTuple):
+    """One number; of a histogram the name ends with ``_bucket``, ``_sum`` or ``_count``."""
+
+    name: str
+    labels: Mapping[str, str]
+    value: float
+
+
+class Shown(NamedTuple):
+    """A metric as it stands."""
+
+    name: str
+    kind: str
+    help: str
+    samples: Sequence[Sample]
 
 
 class Metrics(Protocol):

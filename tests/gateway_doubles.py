@@ -22,6 +22,8 @@ from streams.deadletters.writing import Clock
 from streams.gateway.app import HEALTH, RUNNER, Parts, create_app
 from streams.gateway.looks import NothingThereError
 from streams.gateway.lookviews import LaneView, QueueList, QueueView, TopicList
+from streams.gateway.queues import Queues
+from streams.groups import groups
 from streams.history import Mark, merge, row
 from streams.job import Catalogue, Job, Queue
 from streams.live.feed import Feed
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from schemas.job_status.model import Status
     from streams.audit import Act
     from streams.history import JobFilters, JobRow
-    from streams.ports import Message, Record
+    from streams.ports import Committed, Message, Record
 
 PAYLOAD = {
     "user_id": "user-1",
@@ -172,6 +174,16 @@ class MemoryRecord:
     timestamp: int = 1_700_000_000_000
 
 
+class NoCommits:
+    """The commits of a group that has never read anything."""
+
+    def __init__(self, group: str) -> None:
+        self.group = group
+
+    async def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Committed]:
+        return {}
+
+
 class MemoryHistory:
     """The history, fed by hand; also tells how far it has come."""
 
@@ -195,6 +207,11 @@ class MemoryHistory:
             raise self.away
         found = [row for row in self.rows.values() if meant(filters, row) and (behind is None or mark(row) < behind)]
         return sorted(found, key=mark, reverse=True)[:most]
+
+    async def unfinished(self) -> dict[tuple[str, str], int]:
+        if self.away:
+            raise self.away
+        return {}
 
     async def end(self, _key: bytes) -> tuple[TopicPartition, int]:
         return TopicPartition("job-status", 0), 1
@@ -354,6 +371,7 @@ class Bench:
             "feed": Feed(self.log, self.log, Reading(self.codec, self.metrics), TOPICS, self.metrics),
             "audit": self.audit,
             "looks": self.looks,
+            "queues": Queues(groups(self.catalogue), self.log, NoCommits, self.history.unfinished, time.monotonic),
             "redis": cast("Redis", object()),
             "requests": self.requests,
             "metrics": self.metrics,

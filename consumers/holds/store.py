@@ -8,9 +8,9 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from sqlalchemy import and_, delete, exists, func, or_, select, tuple_, update
+from sqlalchemy import delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import ProgrammingError
 
@@ -48,6 +48,13 @@ class Hold:
     entity: str
     reservation: Mapping[str, Any]
     captured: Mapping[int, int]
+
+
+class Overdue(NamedTuple):
+    """The database's time, and how many seconds before it the oldest hold that is to be swept ran out."""
+
+    now: datetime
+    lag: float
 
 
 class Holds:
@@ -101,16 +108,19 @@ class Holds:
                 # Bound to the transaction, the lock goes with the connection, whatever happens.
                 yield bool(await connection.scalar(select(func.pg_try_advisory_xact_lock(_SWEEP_LOCK))))
 
-    async def overdue(self) -> datetime | None:
-        """The database's time, if a hold has run out by then or is expiring.
+    async def overdue(self) -> Overdue | None:
+        """What there is to sweep; None where no hold has run out and none is expiring.
 
         Raises:
             TransientError: PostgreSQL is away.
         """
         now = func.clock_timestamp()
-        due = or_(HOLDS.c.state == "expiring", and_(HOLDS.c.state == "held", HOLDS.c.expires_at <= now))
-        rows = await self._execute(select(now).where(exists().where(due)))
-        return rows[0][0] if rows else None
+        first = select(func.min(HOLDS.c.expires_at))
+        expiring = first.where(HOLDS.c.state == "expiring").scalar_subquery()
+        held = first.where(HOLDS.c.state == "held", HOLDS.c.expires_at <= now).scalar_subquery()
+        oldest = func.least(expiring, held).label("oldest")
+        (found,) = await self._execute(select(now.label("now"), oldest))
+        return None if found.oldest is None else Overdue(found.now, (found.now - found.oldest).total_seconds())
 
     async def begin_expiring(self, until: datetime, captured: Mapping[int, int], limit: int) -> list[Hold]:
         """Take up to ``limit`` holds that had run out by ``until``, the oldest first, from ``held`` to ``expiring``.

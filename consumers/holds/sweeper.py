@@ -23,6 +23,7 @@ from streams.ports import TopicPartition
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from consumers.holds.store import Hold
     from streams.ports import LogReader, Services
@@ -36,8 +37,11 @@ def event_id(tenant: str, reservation_id: str) -> str:
     return str(uuid5(NAMESPACE_URL, f"keylane:{CONTRACT.name}:{tenant}/{reservation_id}"))
 
 
-async def sweep(services: Services, topic: str = CONTRACT.topic) -> None:
+async def sweep(services: Services, topic: str = CONTRACT.topic) -> float | None:
     """Publish what ran out; does nothing while another process sweeps, or while the group is behind.
+
+    Returns:
+        How many seconds ago the oldest hold that was found had run out; None where another process sweeps.
 
     Raises:
         TransientError: PostgreSQL or Kafka is away; the next sweep goes on where this one stopped.
@@ -45,17 +49,22 @@ async def sweep(services: Services, topic: str = CONTRACT.topic) -> None:
     holds = Holds(services.sql)
     async with holds.alone() as alone:
         if not alone:
-            return
+            return None
         await holds.forget()
-        now = await holds.overdue()
-        if now is None:
-            return
-        if not await caught_up(services, topic, GROUP, len(TIERS)):
+        due = await holds.overdue()
+        if due is None:
+            return 0.0
+        if await caught_up(services, topic, GROUP, len(TIERS)):
+            await _sweep(services, holds, due.now, topic)
+        else:
             _LOG.warning("holds not swept: the group has not read all events", group=GROUP, topic=topic)
-            return
-        await _resume(services, holds, topic)
-        while due := await holds.begin_expiring(now, await _ends(services.log_reader, topic), _BATCH):
-            await _publish(services, holds, due, topic)
+        return due.lag
+
+
+async def _sweep(services: Services, holds: Holds, until: datetime, topic: str) -> None:
+    await _resume(services, holds, topic)
+    while due := await holds.begin_expiring(until, await _ends(services.log_reader, topic), _BATCH):
+        await _publish(services, holds, due, topic)
 
 
 async def _resume(services: Services, holds: Holds, topic: str) -> None:

@@ -23,13 +23,14 @@ from prometheus_client.metrics_core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from streams.metrics import TABLE
+from streams.metrics import TABLE, Sample, Shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from streams.metrics import Metric
 
+_CREATED = "_created"  # when a counter was made: for OpenMetrics, which has another text form
 _KINDS: dict[str, type[Counter | Gauge]] = {"counter": Counter, "gauge": Gauge}
 
 
@@ -123,6 +124,18 @@ class PrometheusMetrics:
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
+
+    def shown(self) -> list[Shown]:
+        """All metrics as they stand."""
+        return [
+            Shown(
+                family.name,
+                family.type,
+                family.documentation,
+                [Sample(one.name, one.labels, one.value) for one in family.samples if not one.name.endswith(_CREATED)],
+            )
+            for family in self._registry.collect()
+        ]
 
     def _child(self, name: str, labels: dict[str, str]) -> Any:
         values = [labels[label] for label in self._labels[name]]

@@ -215,6 +215,17 @@ class SqlHistory:
                 found = await connection.execute(page_of(filters, behind, most))
                 return [JobRow(**each) for each in found.mappings()]
 
+    async def unfinished(self) -> dict[tuple[str, str], int]:
+        """How many jobs of which queue are ``processing`` or ``retrying``; the others are not counted, being many.
+
+        Raises:
+            TransientError: The database is away.
+        """
+        with away():
+            async with self._engine.connect() as connection:
+                found = await connection.execute(_UNFINISHED)
+        return {(queue, status): count for queue, status, count in found}
+
     async def store(self, rows: Sequence[JobRow]) -> None:
         """Merge rows into what is stored, in one statement.
 
@@ -327,4 +338,9 @@ def _is_json(column: Column[Any]) -> bool:
 
 
 _FIND = _find()
+_UNFINISHED = (
+    select(JOBS.c.queue, JOBS.c.status, func.count())
+    .where(JOBS.c.status.in_(("processing", "retrying")))
+    .group_by(JOBS.c.queue, JOBS.c.status)
+)
 _STORE = _store()

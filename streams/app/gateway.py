@@ -23,6 +23,7 @@ from schemas.errors import RegistryUnavailableError
 from streams.adapters import sql
 from streams.adapters.idempotency import RedisRequests
 from streams.adapters.kafka.follower import KafkaFollower
+from streams.adapters.kafka.offsets import KafkaCommits
 from streams.adapters.kafka.options import client_options
 from streams.adapters.kafka.publisher import KafkaPublisher
 from streams.adapters.kafka.reader import KafkaLogReader
@@ -45,6 +46,7 @@ from streams.gateway.app import HEALTH, RUNNER, Parts, create_app
 from streams.gateway.health import HealthCheck
 from streams.gateway.limits import Limit, Limits
 from streams.gateway.peers import Origins, Peers
+from streams.gateway.queues import Queues
 from streams.gateway.registry import registry_app
 from streams.gateway.registry_log import RegistryLog
 from streams.gateway.registry_store import RegistryStore
@@ -184,8 +186,7 @@ def _parts(
     guarding: Guard,
 ) -> Parts:
     peers = Peers(settings.trusted_proxies)
-    metrics, peers = PrometheusMetrics(), Peers(settings.trusted_proxies)
-    metrics = PrometheusMetrics()
+    history = sql.SqlHistory(found.sql)
     reading = Reading(found.codec, metrics)
     letters = DeadLetters(found.reader, families(groups(found.catalogue)), max_replays=settings.max_replays)
     return Parts(
@@ -193,7 +194,7 @@ def _parts(
         codec=found.codec,
         contracts=contracts(),
         catalogue=found.catalogue,
-        history=sql.SqlHistory(found.sql),
+        history=history,
         progress=progress,
         letters=letters,
         operations=partial(_operations, letters, found),
@@ -203,6 +204,7 @@ def _parts(
         ),
         rewind=Rewind(found.reader, reading),
         tickets=RedisTickets(found.redis),
+        queues=_queues(found, history),
         redis=found.redis,
         requests=RedisRequests(found.redis),
         events=events,
@@ -227,6 +229,14 @@ def _parts(
             HealthCheck("postgres", lambda: sql.ping(found.sql), needed=False),
             HealthCheck("redis", found.redis.ping, needed=False),
         ),
+    )
+
+
+def _queues(found: Connections, history: sql.SqlHistory) -> Queues:
+    names = {queue.name for queue in found.catalogue.queues}
+    mine = [group for group in groups(found.catalogue) if group.name in names]
+    return Queues(
+        mine, found.reader, lambda group: KafkaCommits(found.kafka, group), history.unfinished, time.monotonic
     )
 
 

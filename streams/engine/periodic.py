@@ -1,6 +1,6 @@
 """Runs what is declared to happen every so many seconds; each piece of work sees to it that only one process does it.
 
-Invariant: a failing run is logged and counted, and the next one comes at its time.
+Invariant: a failing run is logged and counted, and the next one comes at its time; its lag stays what it last was.
 """
 
 from __future__ import annotations
@@ -31,16 +31,19 @@ async def _repeat(periodic: Periodic, services: Services, metrics: Metrics) -> N
     loop = asyncio.get_running_loop()
     due = loop.time()
     while True:
-        outcome = await _once(periodic, services)
+        started = loop.time()
+        outcome = await _once(periodic, services, metrics)
+        metrics.observe("keylane_periodic_duration_seconds", loop.time() - started, name=periodic.name)
         metrics.inc("keylane_periodic_runs_total", name=periodic.name, outcome=outcome)
         due = max(due + periodic.every, loop.time())
         await asyncio.sleep(due - loop.time())
 
 
-async def _once(periodic: Periodic, services: Services) -> str:
+async def _once(periodic: Periodic, services: Services, metrics: Metrics) -> str:
     try:
-        await periodic.run(services)
+        lag = await periodic.run(services)
     except Exception as error:  # whatever it was, the next run comes at its time
         log.exception("periodic work failed", name=periodic.name, reason=str(error))
         return "failed"
+    metrics.set("keylane_periodic_lag_seconds", lag or 0.0, name=periodic.name)
     return "done"

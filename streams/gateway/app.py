@@ -22,6 +22,7 @@ from streams.gateway.documented import cloud_events, event_bodies, job_bodies
 from streams.gateway.door import GatewayDoor
 from streams.gateway.driving import DrivingRoutes
 from streams.gateway.events import EventRoutes
+from streams.gateway.figures import FigureRoutes
 from streams.gateway.health import Health
 from streams.gateway.idempotency import KEEP, Idempotency
 from streams.gateway.intake import LIMIT, LIMIT_BYTES, PATIENCE, Intake
@@ -41,6 +42,7 @@ from streams.gateway.peers import PEERS, Origins, Peers
 from streams.gateway.problems import Problems
 from streams.gateway.replaying import ReplayRoutes
 from streams.gateway.submission import Submission
+from streams.gateway.system import LoopLag, System
 from streams.gateway.tickets import Ticketed, TicketRoutes
 from streams.gateway.traced import traced
 from streams.gateway.waiting import Waiting
@@ -61,10 +63,11 @@ if TYPE_CHECKING:
     from streams.gateway.health import HealthCheck
     from streams.gateway.keys import Keyring
     from streams.gateway.looks import Looks
+    from streams.gateway.queues import Queues
     from streams.job import Catalogue
     from streams.live.feed import Feed
     from streams.live.rewind import Rewind
-    from streams.metrics import Metrics
+    from streams.metrics import Metrics, Shown
     from streams.ports import Publisher, Requests, Tracing
 
 HEALTH = web.AppKey("health", Health)
@@ -86,7 +89,10 @@ class ShownMetrics(Protocol):
     content_type: str
 
     def text(self) -> bytes:
-        """All of them."""
+        """All of them, for Prometheus."""
+
+    def shown(self) -> Sequence[Shown]:
+        """All of them as they stand."""
 
 
 def _no_limits() -> Limits:
@@ -136,6 +142,7 @@ class Parts:
     feed: Feed
     rewind: Rewind
     tickets: Tickets
+    queues: Queues
     redis: Redis
     requests: Requests
     metrics: Metrics
@@ -199,6 +206,7 @@ def create_app(parts: Parts) -> web.Application:
         *(() if parts.keyring is None else KeyRoutes(parts.keyring).specs()),
         *map(idempotency.around, parts.catalogue.routes),
         *app[HEALTH].specs(),
+        *FigureRoutes(parts.shown.shown, parts.queues, System(parts.version, _measured(app))).specs(),
     )
     app[ROUTES], app[PEERS] = specs, parts.peers
     _serve(app, specs, parts, GatewayDoor(submission, lookup, parts.redis, parts.catalogue.options))
@@ -235,6 +243,18 @@ async def _fed(feed: Feed, _app: web.Application) -> AsyncIterator[None]:
     yield
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
+
+
+def _measured(app: web.Application) -> LoopLag:
+    lag = LoopLag()
+
+    async def measuring(_app: web.Application) -> AsyncIterator[None]:
+        lag.start()
+        yield
+        lag.stop()
+
+    app.cleanup_ctx.append(measuring)
+    return lag
 
 
 def _serve(app: web.Application, specs: Sequence[RouteSpec], parts: Parts, door: GatewayDoor) -> None:

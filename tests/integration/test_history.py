@@ -126,6 +126,15 @@ async def test_the_projection_stores_what_the_statuses_say(engine: AsyncEngine, 
     assert (found.created_at, found.started_at, found.finished_at) == (TIME, TIME + 10, TIME + 40)
 
 
+async def test_unfinished_jobs_are_counted_by_queue(engine: AsyncEngine, unique: Callable[[str], str]) -> None:
+    queue, history = unique("queue"), SqlHistory(engine)
+    steps = ["processing", "processing", "retrying", "completed", "dead", "pending"]
+    rows = [row(status(unique("job"), step, attempt=1, queue=queue)) for step in steps]
+    await history.store(rows)
+    counts = {step: count for (name, step), count in (await history.unfinished()).items() if name == queue}
+    assert counts == {"processing": 2, "retrying": 1}
+
+
 @hypothesis(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(choices=st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=6), min_size=1, max_size=5))
 async def test_sql_merges_as_the_model_does(

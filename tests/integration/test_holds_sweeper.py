@@ -295,6 +295,22 @@ async def test_nothing_expires_while_an_event_waits_to_be_tried_again(
     assert await states(given.sql) == {"r-1": "expired"}
 
 
+async def test_a_sweep_tells_how_long_ago_the_oldest_hold_that_it_found_ran_out(
+    given: Services, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consumers.holds.lag._INTERVAL", 0.01)
+    assert await sweep(given, log.topic) == 0
+    await happened(given, held("r-1", NOW - timedelta(hours=2)), held("r-2"), held("r-3", FUTURE))
+    await confirmed_unread(log)
+    behind = await sweep(given, log.topic)
+    log.read_up_to = None
+    swept = await sweep(given, log.topic)
+    assert 7_200 <= (behind or 0) <= (swept or 0) < 8_000
+    assert await sweep(given, log.topic) == 0
+    async with Holds(given.sql).alone():
+        assert await sweep(given, log.topic) is None
+
+
 async def test_a_group_that_catches_up_in_time_is_waited_for(given: Services, log: Log) -> None:
     await happened(given, held("r-1"), held("r-2"))
     await confirmed_unread(log)
