@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -44,7 +44,9 @@ class Settings(BaseSettings):
     replication_factor: int = 1
     instance_id: str | None = None  # group.instance.id: static membership, a rolling restart moves nothing
 
-    otlp_endpoint: str | None = None  # of a collector: traces are off without it
+    otlp_endpoint: Annotated[str, StringConstraints(pattern="^https?://")] | None = (
+        None  # of a collector: traces are off without it
+    )
     trace_ratio: float = Field(default=1.0, ge=0, le=1)  # the share of traces begun here that is sampled
 
     # Flow and rebalance of a worker.

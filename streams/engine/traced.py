@@ -9,6 +9,8 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from streams.job import Reject, Retry, TransientError
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ class TracedCalls:
         )
         if span.recording:
             self._tell(span, contexts)
-        with span.current():
+        with span.current(), structlog.contextvars.bound_contextvars(trace_id=span.trace_id):
             try:
                 found = await call(payload, context)
             except BaseException as error:
@@ -61,11 +63,11 @@ class TracedCalls:
         span.put("messaging.operation.type", "process")
         span.put("messaging.consumer.group.name", self._group)
         span.put("messaging.destination.name", topic)
-        span.put("messaging.destination.partition.id", str(partition))
         span.put("cloudevents.event_type", first.type)
         if len(contexts) > 1:
             span.put("messaging.batch.message_count", len(contexts))
             return
+        span.put("messaging.destination.partition.id", str(partition))
         span.put("messaging.kafka.offset", offset)
         span.put("messaging.message.id", first.id)
         span.put("keylane.attempt", first.attempt)

@@ -12,9 +12,11 @@ from typing import Any
 import opentelemetry.semconv._incubating.attributes as incubating
 import opentelemetry.semconv.attributes as stable
 import pytest
+import structlog
 from opentelemetry import trace
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import StatusCode
+from structlog.testing import capture_logs
 
 from streams.app.tracing import SILENT, tracing
 from streams.core.commands import Append, DeadLetter
@@ -29,7 +31,7 @@ from streams.engine.traced import TracedCalls
 from streams.history import TOPIC as HISTORY
 from streams.job import Batch, Reject, Retry, TransientError, Work
 from streams.ports import Context, Email, Message, Position, TopicPartition
-from streams.settings import Settings, SettingsError
+from streams.settings import Settings, SettingsError, load
 from streams.tracing.mailing import TracedMail
 from streams.tracing.names import TABLE
 from streams.tracing.publishing import TracedPublisher
@@ -185,6 +187,29 @@ async def test_a_request_says_what_went_wrong_by_its_status_only(traces: MemoryT
     assert "PROPFIND" not in text_of(strange)
 
 
+async def test_probes_and_scrapes_are_not_traced(traces: MemoryTracing) -> None:
+    async with traced_gateway(traces).client() as client:
+        for path in ("/health", "/health/ready", "/api/v1/health/live", "/metrics", "/api/v1/metrics/system"):
+            assert (await client.get(path, headers={"traceparent": CALLER})).status == 200
+    assert traces.spans == ()
+
+
+async def test_lines_of_a_request_and_of_a_handler_name_the_trace(traces: MemoryTracing) -> None:
+    async def logs(_payload: Any, _ctx: Any) -> None:
+        lines.append(structlog.contextvars.get_contextvars())
+
+    lines: list[dict[str, Any]] = []
+    bench = traced_gateway(traces)
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logged:
+        async with bench.client() as client:
+            await client.post("/api/v1/jobs", json=JOB, headers={"traceparent": CALLER})
+    (message,) = bench.log.of("jobs.emails")
+    await run(traces, record_of(message), logs)
+    assert [line["trace_id"] for line in logged if line["event"] == "request"] == [TRACE]
+    assert [line["trace_id"] for line in lines] == [TRACE]
+    assert "trace_id" not in structlog.contextvars.get_contextvars()
+
+
 async def test_no_span_holds_a_payload_a_query_or_a_secret(traces: MemoryTracing) -> None:
     bench = traced_gateway(traces)
     headers = {"Authorization": "Bearer t0ps3cret", "X-Api-Key": "t0ps3cret", "Cookie": "session=t0ps3cret"}
@@ -331,6 +356,13 @@ async def test_headers_that_are_no_trace_begin_a_new_one(traces: MemoryTracing) 
 async def test_without_a_collector_there_is_no_tracing() -> None:
     async with tracing(Settings(_env_file=None), "keylane-test") as found:
         assert found is None
+
+
+@pytest.mark.parametrize("value", ["collector:4318", "ftp://collector"])
+def test_an_address_that_is_no_url_stops_the_start(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEYLANE_OTLP_ENDPOINT", value)
+    with pytest.raises(SettingsError, match="KEYLANE_OTLP_ENDPOINT"):
+        load()
 
 
 async def test_without_the_extra_the_start_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
