@@ -482,6 +482,15 @@ class Context:
         return {name: (value or b"").decode(errors="replace") for name, value in self._record.headers}
 
     @property
+    def trace(self) -> Mapping[str, str]:
+        """The trace the record was made in, as its headers ``traceparent`` and ``tracestate``."""
+        return {
+            name: value.decode(errors="replace")
+            for name, value in self._record.headers
+            if name in {"traceparent", "tracestate"} and value is not None
+        }
+
+    @property
     def replays(self) -> int:
         """How often the record was replayed from the dead letters."""
         return self._who.replays

@@ -108,10 +108,14 @@ class OtelTracing:
 
     def start(self, name: str, kind: SpanKind, carried: Sequence[Mapping[str, str]] = ()) -> OtelSpan:
         """See ``streams.ports.Tracing``."""
+        here = trace.get_current_span().get_span_context()
         remote = [_W3C.extract(headers, _NOWHERE) for headers in carried]
-        origins = [found for found in map(_origin, remote) if found.is_valid]
-        alone = len(carried) == 1 and not trace.get_current_span().get_span_context().is_valid
-        links = [trace.Link(origin) for origin in origins] if kind == "consumer" else ()
+        origins = [_origin(context) for context in remote]
+        alone = len(remote) == 1 and not here.is_valid
+        parent = origins[0] if alone else here
+        if parent.is_valid and not parent.trace_flags.sampled:
+            return OtelSpan(trace.NonRecordingSpan(parent))  # as decided: what is made here hands it on unchanged
+        links = [trace.Link(origin) for origin in origins if origin.is_valid] if kind == "consumer" else ()
         return OtelSpan(self._tracer.start_span(name, remote[0] if alone else None, _KINDS[kind], links=links))
 
     def share(self) -> None:

@@ -42,10 +42,12 @@ class TracedCalls:
     async def _run(self, call: Call, payload: Any, context: Any) -> Any:
         contexts: Sequence[Context] = context if isinstance(context, list) else [context]
         span = self._tracing.start(
-            f"process {contexts[0].read_at.topic}", "consumer", [each.headers for each in contexts]
+            f"process {contexts[0].read_at.topic}", "consumer", [each.trace for each in contexts]
         )
-        if span.recording:
-            self._tell(span, contexts)
+        if not span.recording:
+            with span.current():
+                return await call(payload, context)
+        self._tell(span, contexts)
         with span.current(), structlog.contextvars.bound_contextvars(trace_id=span.trace_id):
             try:
                 found = await call(payload, context)

@@ -36,16 +36,14 @@ def traced(tracing: Tracing) -> Middleware:
             return await handler(request)
         name = f"{method} {route}" if route else method
         span = tracing.start(name.replace("_OTHER", "HTTP"), "server", [request.headers])
-        if span.recording:
-            _tell(span, request, method, route)
-        tokens = structlog.contextvars.bind_contextvars(trace_id=span.trace_id)
-        try:
+        if not span.recording:
             with span.current():
-                response = await handler(request)
-                _tell_answer(span, request, response)
-                return response
-        finally:
-            structlog.contextvars.reset_contextvars(**tokens)
+                return await handler(request)
+        _tell(span, request, method, route)
+        with span.current(), structlog.contextvars.bound_contextvars(trace_id=span.trace_id):
+            response = await handler(request)
+            _tell_answer(span, request, response)
+            return response
 
     return around
 
