@@ -1,4 +1,7 @@
-"""``/metrics/json``, ``/metrics/queue-stats`` and ``/metrics/system``, also under ``/api/v1``: numbers as JSON."""
+"""``/metrics/json``, ``/metrics/queue-stats`` and ``/metrics/system``, also under ``/api/v1``: numbers as JSON.
+
+Invariant: they are of all tenants together, so nobody who belongs to one sees them.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING
 
-from streams.door import RouteSpec
-from streams.gateway.access import Scope
+from streams.door import ProblemError, RouteSpec
+from streams.gateway.access import CALLER, Scope
 from streams.gateway.figure_views import MetricsView, MetricView, QueueStats, SampleView, SystemView
 from streams.gateway.jobs import json_answer
 
@@ -25,7 +28,10 @@ if TYPE_CHECKING:
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _PREFIXES = ("", "/api/v1")
-_REFUSED = {401: "The credentials are missing or not valid.", 403: "The scope is missing."}
+_REFUSED = {
+    401: "The credentials are missing or not valid.",
+    403: "The scope is missing, or the caller belongs to a tenant.",
+}
 
 
 class FigureRoutes:
@@ -74,14 +80,19 @@ def _spec(
         path=path,
         summary=summary,
         scope=Scope.ADMIN,
-        build=partial(_given, handler),
+        build=partial(_for_operators, handler),
         answer=answer,
         statuses={200: "The figures.", **_REFUSED, **(more or {})},
     )
 
 
-def _given(handler: Handler, _door: Door) -> Handler:
-    return handler
+def _for_operators(handler: Handler, _door: Door) -> Handler:
+    async def answered(request: web.Request) -> web.StreamResponse:
+        if request[CALLER].tenant is not None:
+            raise ProblemError("forbidden", "These figures are of all tenants; you belong to one.")
+        return await handler(request)
+
+    return answered
 
 
 def _metric(shown: Shown) -> MetricView:

@@ -193,14 +193,32 @@ async def test_a_loop_that_was_kept_is_seen_and_remembered() -> None:
     lag.stop()
 
 
-@pytest.mark.parametrize("path", [prefix + path for prefix in ("", "/api/v1") for path in PATHS])
-async def test_figures_are_for_those_who_may_see_all_tenants(path: str) -> None:
-    class Someone:
-        async def caller(self, request: Any) -> Caller:
-            return Caller("key:k", "acme", frozenset({"jobs:read", "dlt:read", "events:write"}))
+class Someone:
+    """Lets everybody in as this caller."""
 
-    async with Bench().client() as client:
-        assert (await client.get(path)).status == 200
-    async with Bench(changes={"access": Someone()}).client() as client:
-        assert (await client.get(path)).status == 403
+    def __init__(self, tenant: str | None, *scopes: str) -> None:
+        self._caller = Caller("key:k", tenant, frozenset(scopes))
+
+    def at(self, path: str, scope: str) -> Any:
+        async def identify(request: Any) -> Caller:
+            return self._caller
+
+        return identify
+
+
+@pytest.mark.parametrize("path", [prefix + path for prefix in ("", "/api/v1") for path in PATHS])
+@pytest.mark.parametrize(
+    ("caller", "status"),
+    [
+        (Someone(None, "admin"), 200),
+        (Someone("acme", "admin"), 403),
+        (Someone(None, "jobs:read", "dlt:read", "events:write"), 403),
+    ],
+    ids=["operator", "tenant's administrator", "without the scope"],
+)
+async def test_figures_are_for_operators_and_the_prometheus_text_is_for_all(
+    path: str, caller: Someone, status: int
+) -> None:
+    async with Bench(changes={"access": caller}).client() as client:
+        assert (await client.get(path)).status == status
         assert (await client.get("/metrics")).status == 200

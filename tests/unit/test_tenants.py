@@ -41,6 +41,9 @@ PUBLIC = {
 } | {("GET", page) for page in ("/openapi.json", "/docs", "/problems/", "/problems/{kind}")}
 """What everybody may ask: the state of the process, and descriptions."""
 
+FIGURES = ("/metrics/json", "/metrics/queue-stats", "/metrics/system")
+"""Of all tenants together: for nobody who belongs to one."""
+
 
 @dataclass(frozen=True)
 class Try:
@@ -91,7 +94,7 @@ TRIES = {
     ("DELETE", "/api/v1/keys/{prefix}"): [Try(404, 200)],
     ("POST", "/api/jobs/signin-notification"): [Try(403, None, body=SIGNIN)],
     ("GET", "/api/jobs/{id}"): [Try(404, 200)],
-}
+} | {("GET", prefix + path): [Try(403, None)] for prefix in ("", "/api/v1") for path in FIGURES}
 
 
 class World:
