@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import StatusCode
 from structlog.testing import capture_logs
 
+from streams.adapters.metrics import PrometheusMetrics
 from streams.app.tracing import SILENT, tracing
 from streams.core.commands import Append, DeadLetter
 from streams.core.commit_map import CommitMap
@@ -26,18 +27,24 @@ from streams.core.headers import SOURCE, Level, dlt_level
 from streams.core.replay import Where, replay_headers
 from streams.core.track import SHELF_SOURCE, Entry, Track
 from streams.engine.calls import Calls
+from streams.engine.fence import Means
 from streams.engine.messages import moved_message
+from streams.engine.once import OnceCalls
+from streams.engine.runner import Runner
+from streams.engine.steps import Rest
 from streams.engine.traced import TracedCalls
 from streams.history import TOPIC as HISTORY
-from streams.job import Batch, Reject, Retry, TransientError, Work
+from streams.job import Batch, Group, Once, Reject, Retry, TransientError, Work
 from streams.ports import Context, Email, Message, Position, TopicPartition
 from streams.settings import Settings, SettingsError, load
 from streams.tracing.mailing import TracedMail
 from streams.tracing.names import TABLE
 from streams.tracing.publishing import TracedPublisher
+from tests.effect_doubles import MemoryLedger
 from tests.gateway_doubles import JOB, Bench, MemoryLog
 from tests.simulation.broker import Rec
 from tests.tracing_doubles import MemoryTracing, attributes, id_of, links_of, parent_of, row_of, text_of, trace_of
+from tests.unit.test_runner import Plain, Quiet, entries
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -282,6 +289,50 @@ async def test_what_runs_in_a_thread_is_in_the_span_as_well(traces: MemoryTracin
     assert thread is not threading.main_thread()
     assert span_id == traces.one("process events.done").context.span_id
     assert not trace.get_current_span().get_span_context().is_valid, "and nobody is after it"
+
+
+async def test_runs_of_one_row_are_spans_of_their_own_also_where_they_wait(traces: MemoryTracing) -> None:
+    seen: list[tuple[int, str, str]] = []
+
+    async def handle(number: int, ctx: Context) -> None:
+        before = trace.format_trace_id(trace.get_current_span().get_span_context().trace_id)
+        await asyncio.sleep(0 if number % 2 else 0.001)
+        seen.append((number, before, trace.format_trace_id(trace.get_current_span().get_span_context().trace_id)))
+
+    works = {"x": Work(handler=handle)}
+    group = Group(name="g", source="s", tiers=(), partitions=1, concurrency=1, works=works)
+    runner = Runner(group, Plain(), None, TracedCalls(Calls(1), traces, "g"), Quiet(), lambda: 0.5, "test")
+    rows = [entries(*[(key, f"x:{number}") for number in range(4)]) for key in ("t/a", "t/b")]
+    for row in rows:
+        for number, entry in enumerate(row):
+            carried = f"00-{number + 1:032x}-00f067aa0ba902b7-01".encode()
+            entry.record = entry.record._replace(headers=(*entry.record.headers, ("traceparent", carried)))
+    await asyncio.gather(*(run_entry(runner, entry) for row in rows for entry in row))
+
+    assert sorted(seen) == sorted((n, f"{n + 1:032x}", f"{n + 1:032x}") for n in range(4) for _ in rows)
+    assert sorted(map(trace_of, traces.spans)) == sorted(f"{n + 1:032x}" for n in range(4) for _ in rows)
+
+
+async def run_entry(runner: Runner, entry: Entry) -> None:
+    found = runner.begin((entry,))
+    if isinstance(found, Rest):
+        await found
+
+
+async def test_a_handler_marked_once_is_traced_with_what_its_ledger_says(traces: MemoryTracing) -> None:
+    ledger, runs = MemoryLedger(), []
+
+    async def handle(_payload: Any, ctx: Context) -> None:
+        await ctx.confirm()
+        runs.append(trace.get_current_span().get_span_context().span_id)
+
+    means = Means(ledger=ledger, metrics=PrometheusMetrics(), group="g", owner="me")
+    once = TracedCalls(OnceCalls(Calls(1), means), traces, "g").bind(Work(handler=handle, once=Once()))
+    for attempt in (1, 2):
+        await once(None, Context(record_of(EMITTED), "g", "done", attempt, None))
+    spans = traces.named("process events.done")
+    assert runs == [spans[0].context.span_id], "the second was recognised and not run"
+    assert [attributes(span)["keylane.outcome"] for span in spans] == ["done", "done"]
 
 
 class Queueing(MemoryLog):
