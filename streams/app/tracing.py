@@ -1,6 +1,6 @@
 """Switches traces on for a process, if the settings name a collector.
 
-Invariant: without a collector nothing of OpenTelemetry is imported, and nothing stands around requests and runs.
+Invariant: without a collector no tracing is imported, and nothing stands around requests and runs.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+_OTHER = "_OTHER"  # what the conventions call a method nobody knows
 # What machines ask every few seconds.
 _UNTOLD = ("/health", "/metrics", "/api/v1/health", "/api/v1/metrics")
 
@@ -34,8 +35,7 @@ def traced(tracing: Tracing) -> Middleware:
         method, route = _method(request), route_of(request)
         if route is not None and route.startswith(_UNTOLD):
             return await handler(request)
-        name = f"{method} {route}" if route else method
-        span = tracing.start(name.replace("_OTHER", "HTTP"), "server", [request.headers])
+        span = tracing.start(_name(method, route), "server", [request.headers])
         if not span.recording:
             with span.current():
                 return await handler(request)
@@ -48,8 +48,13 @@ def traced(tracing: Tracing) -> Middleware:
     return around
 
 
+def _name(method: str, route: str | None) -> str:
+    shown = "HTTP" if method == _OTHER else method
+    return f"{shown} {route}" if route else shown
+
+
 def _method(request: web.Request) -> str:
-    return request.method if request.method in METHODS else "_OTHER"
+    return request.method if request.method in METHODS else _OTHER
 
 
 def _tell(span: Span, request: web.Request, method: str, route: str | None) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import pkgutil
+import subprocess
+import sys
 import threading
 from importlib import import_module
 from typing import Any
@@ -417,13 +419,18 @@ def test_an_address_that_is_no_url_stops_the_start(value: str, monkeypatch: pyte
 
 
 async def test_without_the_extra_the_start_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> Any:
-        raise ModuleNotFoundError(f"No module named {name!r}", name="opentelemetry.sdk")
-
-    monkeypatch.setattr("importlib.import_module", missing)
+    monkeypatch.delitem(sys.modules, "streams.adapters.tracing")
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)  # as Python says it of what is not installed
     with pytest.raises(SettingsError, match=r"KEYLANE_OTLP_ENDPOINT.*keylane\[otel\]"):
         async with tracing(Settings(_env_file=None, otlp_endpoint="http://127.0.0.1:1"), "keylane-test"):
             raise AssertionError("it must not start")
+
+
+def test_gateways_and_workers_do_not_load_what_is_off() -> None:
+    # The Redis client loads parts of OpenTelemetry wherever they are installed, but never its tracing or an exporter.
+    look = "import sys, streams.cli.gateway, streams.cli.worker; sys.exit(bool({*sys.modules} & {*sys.argv}))"
+    ours = ("streams.adapters.tracing", "opentelemetry.sdk.trace", "opentelemetry.exporter")
+    assert subprocess.run([sys.executable, "-c", look, *ours], check=False).returncode == 0
 
 
 LETTER = Email(to="bat@example.com", subject="s", text="t0ps3cret", html="", message_id="<1@keylane>")
