@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import opentelemetry.semconv._incubating.attributes as incubating
 import opentelemetry.semconv.attributes as stable
@@ -47,6 +47,9 @@ from tests.gateway_doubles import JOB, Bench, MemoryLog
 from tests.simulation.broker import Rec
 from tests.tracing_doubles import MemoryTracing, attributes, id_of, links_of, parent_of, row_of, text_of, trace_of
 from tests.unit.test_runner import Plain, Quiet, entries
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -347,22 +350,34 @@ class Queueing(MemoryLog):
         self.away = False
 
     async def send(self, message: Message) -> Any:
+        return (await self.send_many([message]))[0]
+
+    async def send_many(self, messages: Sequence[Message]) -> Any:
         if self.away:
             raise TransientError("away")
-        self.messages.append(message)
-        self.pending.append(asyncio.get_running_loop().create_future())
-        return self.pending[-1]
+        self.messages.extend(messages)
+        pending = [asyncio.get_running_loop().create_future() for _ in messages]
+        self.pending.extend(pending)
+        return pending
 
 
-async def test_a_queued_record_is_a_span_until_it_is_acknowledged(traces: MemoryTracing) -> None:
+async def one_by_one(publisher: TracedPublisher, messages: list[Message]) -> list[Any]:
+    return [await publisher.send(message) for message in messages]
+
+
+async def together(publisher: TracedPublisher, messages: list[Message]) -> list[Any]:
+    return list(await publisher.send_many(messages))
+
+
+@pytest.mark.parametrize("handed_over", [one_by_one, together])
+async def test_a_queued_record_is_a_span_until_it_is_acknowledged(traces: MemoryTracing, handed_over: Any) -> None:
     log = Queueing()
-    publisher = TracedPublisher(log, traces)
-    stored, refused, forgotten = [await publisher.send(EMITTED) for _ in range(3)]
+    ends = await handed_over(TracedPublisher(log, traces), [EMITTED] * 3)
     assert traces.spans == ()
     log.pending[0].set_result(Position("events.done", 3, 17))
     log.pending[1].set_exception(TransientError("away"))
     log.pending[2].cancel()
-    await asyncio.gather(stored, refused, forgotten, return_exceptions=True)
+    await asyncio.gather(*ends, return_exceptions=True)
 
     found = [attributes(span) for span in traces.spans]
     assert [(one.get("messaging.kafka.offset"), one.get("error.type")) for one in found] == [
@@ -371,14 +386,28 @@ async def test_a_queued_record_is_a_span_until_it_is_acknowledged(traces: Memory
         (None, "CancelledError"),
     ]
     assert found[0]["messaging.destination.partition.id"] == "3"
+    carried = [dict(message.headers)["traceparent"].decode().split("-")[2] for message in log.messages]
+    assert carried == [id_of(span) for span in traces.spans]
 
 
-async def test_a_record_that_cannot_be_queued_ends_its_span(traces: MemoryTracing) -> None:
+@pytest.mark.parametrize("handed_over", [one_by_one, together])
+async def test_records_that_cannot_be_queued_end_their_spans(traces: MemoryTracing, handed_over: Any) -> None:
     log = Queueing()
     log.away = True
     with pytest.raises(TransientError):
-        await TracedPublisher(log, traces).send(EMITTED)
+        await handed_over(TracedPublisher(log, traces), [EMITTED])
     assert attributes(traces.one("send events.done"))["error.type"] == "TransientError"
+
+
+async def test_of_a_batch_only_what_has_no_trace_gets_one(traces: MemoryTracing) -> None:
+    log = Queueing()
+    copy = EMITTED._replace(headers=[*EMITTED.headers, ("traceparent", CALLER.encode())])
+    ends = await TracedPublisher(log, traces).send_many([copy, EMITTED])
+    assert log.messages[0] == copy
+    for pending in log.pending:
+        pending.set_result(Position("events.done", 0, 0))
+    await asyncio.gather(*ends)
+    assert len(traces.spans) == 1
 
 
 async def test_copies_keep_their_trace_and_book_keeping_has_none(traces: MemoryTracing) -> None:
