@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import structlog
 
@@ -126,22 +126,14 @@ class Submission:
         """
         messages = [message for job in jobs for message in (job.message, job.status)]
         ends = await self._intake.publish("job", *messages)
-        found = [self._end(*each) for each in zip(jobs, ends[::2], ends[1::2], strict=True)]
+        found = [_end(*each) for each in zip(jobs, ends[::2], ends[1::2], strict=True)]
+        lost = [job.pending for job, end in zip(jobs, ends[::2], strict=True) if isinstance(end, BaseException)]
+        if lost:
+            self._tell_later([status | _NOT_TAKEN for status in lost])
         names = [job.pending["type"] for job, end in zip(jobs, found, strict=True) if isinstance(end, Accepted)]
         for name in set(names):
             self._metrics.inc("keylane_accepted_total", names.count(name), kind="job", type=name)
         return found
-
-    def _end(
-        self, job: Prepared, stored: Position | BaseException, told: Position | BaseException
-    ) -> Accepted | BaseException:
-        job_id = job.pending["job_id"]
-        if isinstance(stored, BaseException):
-            self._tell_later(job.pending | _NOT_TAKEN)
-            return _refusal(stored, job_id)
-        if isinstance(told, BaseException):
-            return _refusal(told, job_id)
-        return Accepted(id=job_id, location=LOCATION + job_id, position=stored)
 
     async def close(self) -> None:
         """Wait for what has still to be written."""
@@ -157,19 +149,29 @@ class Submission:
         )
         return Message(TOPIC, status["job_id"].encode(), value, to_headers(attributes))
 
-    def _tell_later(self, status: dict[str, Any]) -> None:
-        # The client has waited long enough. Should the job have been stored after all, its later statuses outrank this.
-        task = asyncio.create_task(self._tell(status))
+    def _tell_later(self, statuses: list[dict[str, Any]]) -> None:
+        # The client has waited long enough. Should a job have been stored after all, its later statuses outrank this.
+        task = asyncio.create_task(self._tell(statuses))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _tell(self, status: dict[str, Any]) -> None:
+    async def _tell(self, statuses: list[dict[str, Any]]) -> None:
+        told: list[Any]
         try:
-            (told,) = await self._intake.publish("job", await self._record(status, now()))
+            told = await self._intake.publish("job", *[await self._record(status, now()) for status in statuses])
         except Exception as error:  # noqa: BLE001 - whatever it is, there is nobody to tell but the log
-            told = error
-        if isinstance(told, BaseException):
-            _log.warning("job not taken, and its status not told", job=status["job_id"], error=str(told))
+            told = [error] * len(statuses)
+        for status, end in zip(statuses, told, strict=True):
+            if isinstance(end, BaseException):
+                _log.warning("job not taken, and its status not told", job=status["job_id"], error=str(end))
+
+
+def _end(job: Prepared, stored: Position | BaseException, told: Position | BaseException) -> Accepted | BaseException:
+    job_id = job.pending["job_id"]
+    for end in (stored, told):
+        if isinstance(end, BaseException):
+            return _refusal(end, job_id)
+    return Accepted(id=job_id, location=LOCATION + job_id, position=cast("Position", stored))
 
 
 def _refusal(error: BaseException, job_id: str) -> BaseException:

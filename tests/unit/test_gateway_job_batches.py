@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from streams.event import from_headers
+from streams.gateway.options import JobRequest
 from streams.job import TransientError
 from tests.gateway_doubles import JOB, PAYLOAD, Bench
 
@@ -99,3 +102,39 @@ async def test_jobs_the_broker_does_not_acknowledge_are_told_apart(bench: Bench)
 
     assert (status, [each["status"] for each in found["results"]]) == (207, [503, 202])
     assert found["results"][0]["problem"]["job_id"] == "j0"
+
+
+async def test_jobs_that_were_not_taken_do_not_stay_pending(bench: Bench) -> None:
+    bench.log.faults["jobs.emails"] = TransientError("away")
+    async with bench.client() as client:
+        jobs = {"jobs": [job(0), job(1, "user-2")]}
+        response = await client.post("/api/v1/jobs:batch", json=jobs)
+        assert (response.status, response.headers["Retry-After"]) == (503, "1")
+
+    statuses = await bench.payloads("job-status")
+    assert [(each.job_id, each.status) for each in statuses] == [
+        ("j0", "pending"),
+        ("j1", "pending"),
+        ("j0", "failed"),
+        ("j1", "failed"),
+    ]
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=20), inner, max_size=4),
+    max_leaves=10,
+)
+names = st.one_of(st.sampled_from([*JobRequest.model_fields]), st.text(max_size=20))
+jobs = st.one_of(values, st.dictionaries(names, values, max_size=5).map(lambda change: JOB | change))
+
+
+@settings(max_examples=8, deadline=None)
+@given(sent=st.lists(st.lists(jobs, max_size=6), min_size=20, max_size=40))
+async def test_no_batch_makes_an_error_of_ours(sent: list[list[Any]]) -> None:
+    async with Bench().client() as client:
+        for batch in sent:
+            async with client.post("/api/v1/jobs:batch", json={"jobs": batch}) as response:
+                found = await response.json()
+            assert response.status in {202, 207}, found
+            assert [each["status"] in {202, 400, 403, 413, 424} for each in found["results"]] == [True] * len(batch)
