@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from streams.door import ProblemError
 from streams.gateway import body
 from streams.gateway.idempotency import REPLAYED
 from streams.history import merge, row
 from streams.job import TransientError
+from streams.live.feed import FullError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -97,7 +99,7 @@ class Waiting:
         """The answer of ``submit``, or the job as ``shown``, if it ends in time.
 
         Raises:
-            TransientError: Statuses cannot be listened to; nothing was submitted.
+            ProblemError, TransientError: Statuses cannot be listened to; nothing was submitted.
         """
         if not wait.seconds:
             answer = await submit()
@@ -117,6 +119,9 @@ class Waiting:
                 return await stack.enter_async_context(self._feed.subscribed(interest))
         except TimeoutError:
             raise TransientError("job statuses cannot be listened to") from None
+        except FullError:
+            detail = "Too many wait and listen here already; send it without wait, or again later."
+            raise ProblemError("overloaded", detail, retry_after=1) from None
 
     async def _end(self, heard: Subscription, seconds: float, *, looks: bool) -> JobRow | None:
         """The job once it has ended; ``looks``: it may have ended before anybody listened, which the history tells."""
@@ -137,7 +142,7 @@ class Waiting:
 
     async def _looked(self, interest: Interest, known: JobRow | None) -> JobRow | None:
         try:
-            found = await self._history.find(interest.job or "")
+            found = await self._history.find(interest.job or "", interest.tenant)
         except TransientError:
             return known
         if found is None or found.tenant != interest.tenant:

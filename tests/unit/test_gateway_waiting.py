@@ -12,9 +12,11 @@ from schemas.job_status.model import Status
 from streams.event import from_headers
 from streams.job import TransientError
 from streams.live import feed as feed_module
+from streams.live.feed import Feed
+from streams.live.reading import Reading
 from streams.ports import Message
 from tests.eventually import eventually
-from tests.gateway_doubles import JOB, Bench
+from tests.gateway_doubles import JOB, TOPICS, Bench
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -161,6 +163,16 @@ async def test_where_ends_cannot_be_heard_nothing_is_published(bench: Bench, mon
         assert response.status == 503
         assert (await client.post("/api/v1/jobs", json=JOB)).status == 202
     assert len(bench.log.of("jobs.emails")) == 1
+
+
+async def test_where_too_many_listen_nothing_is_published(bench: Bench) -> None:
+    reading = Reading(bench.codec, bench.metrics)
+    bench.changes = {"feed": Feed(bench.log, bench.log, reading, TOPICS, bench.metrics, most=0)}
+    async with bench.client() as client:
+        response = await client.post("/api/v1/jobs?wait=5", json=JOB)
+
+    assert (response.status, response.headers["Retry-After"]) == (503, "1")
+    assert bench.log.messages == []
 
 
 async def _away(_feed: object) -> None:
