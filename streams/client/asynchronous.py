@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
     from streams.client.calls import Call, Json, Page
     from streams.client.credentials import Credentials
+    from streams.gateway.batches import BatchAnswer
+    from streams.gateway.keys import KeyCreated, KeyView
+    from streams.gateway.letterviews import LetterDetail, OperationView
+    from streams.gateway.models import EventAccepted, JobAccepted
+    from streams.gateway.views import DeadLetterView, JobDetail, JobView
 
 T = TypeVar("T")
 _SUCCESS = 300
@@ -57,7 +62,7 @@ class AsyncClient:
         if self._http is not None:
             await self._http.close()
 
-    async def submit(self, type_name: str, payload: Any, **options: Any) -> Json:
+    async def submit(self, type_name: str, payload: Any, **options: Any) -> JobAccepted | JobView:
         """Submit a job: the answer of ``POST /api/v1/jobs``.
 
         Args:
@@ -72,57 +77,61 @@ class AsyncClient:
         """
         return await self.send(calls.submit(type_name, payload, **options))
 
-    async def submit_many(self, jobs: Sequence[Json], *, idempotency_key: str | None = None) -> list[Json]:
+    async def submit_many(self, jobs: Sequence[Json], *, idempotency_key: str | None = None) -> BatchAnswer:
         """Submit up to 1,000 jobs in one request; a result for each, in their order. Errors as ``submit``."""
         return await self.send(calls.submit_many(jobs, idempotency_key=idempotency_key))
 
-    async def publish(self, type_name: str, data: Any, **options: Any) -> Json:
+    async def publish(self, type_name: str, data: Any, **options: Any) -> EventAccepted:
         """Publish an event: the answer of ``POST /api/v1/events``; ``options`` and errors as ``submit``."""
         return await self.send(calls.publish(type_name, data, **options))
 
-    async def job(self, job_id: str) -> Json:
+    async def job(self, job_id: str) -> JobDetail:
         """The job. Raises ApiError (404 where there is none) and UnreachableError, as all of the following do."""
         return await self.send(calls.job(job_id))
 
-    async def jobs(self, **filters: Any) -> AsyncIterator[Json]:
+    async def jobs(self, **filters: Any) -> AsyncIterator[JobView]:
         """All jobs that match, newest first; ``filters`` are the query parameters of ``GET /api/v1/jobs``."""
         async for item in self._all(calls.jobs(**filters)):
             yield item
 
-    async def cancel(self, job_id: str) -> Json:
+    async def cancel(self, job_id: str) -> JobDetail:
         """Cancel a job that has not ended."""
         return await self.send(calls.cancel(job_id))
 
-    async def retry(self, job_id: str) -> Json:
+    async def retry(self, job_id: str) -> JobDetail:
         """Run a dead job again."""
         return await self.send(calls.retry(job_id))
 
-    async def dead_letters(self, **filters: Any) -> AsyncIterator[Json]:
+    async def dead_letters(self, **filters: Any) -> AsyncIterator[DeadLetterView]:
         """All dead letters that match, newest first."""
         async for item in self._all(calls.dead_letters(**filters)):
             yield item
 
-    async def dead_letter(self, ref: str) -> Json:
+    async def dead_letter(self, ref: str) -> LetterDetail:
         """One dead letter with its story."""
         return await self.send(calls.dead_letter(ref))
 
-    async def replay(self, **asked: Any) -> Json:
+    async def replay(self, **asked: Any) -> OperationView:
         """Replay dead letters; ``asked`` are the members of ``POST /api/v1/dlt:replay``."""
         return await self.send(calls.replay(**asked))
 
-    async def discard(self, **asked: Any) -> Json:
+    async def discard(self, **asked: Any) -> OperationView:
         """Discard dead letters."""
         return await self.send(calls.discard(**asked))
 
-    async def keys(self, **filters: Any) -> list[Json]:
+    async def operation(self, operation_id: str) -> OperationView:
+        """A replay or a discard."""
+        return await self.send(calls.operation(operation_id))
+
+    async def keys(self, **filters: Any) -> list[KeyView]:
         """API keys."""
         return await self.send(calls.keys(**filters))
 
-    async def create_key(self, name: str, scopes: Sequence[str], **options: Any) -> Json:
+    async def create_key(self, name: str, scopes: Sequence[str], **options: Any) -> KeyCreated:
         """Make an API key; its secrets are in this answer only."""
         return await self.send(calls.create_key(name, scopes, **options))
 
-    async def revoke_key(self, prefix: str) -> Json:
+    async def revoke_key(self, prefix: str) -> KeyView:
         """Revoke an API key."""
         return await self.send(calls.revoke_key(prefix))
 
@@ -158,8 +167,8 @@ class AsyncClient:
             raise error
         await asyncio.sleep(wait)
 
-    async def _all(self, call: Call[Page]) -> AsyncIterator[Json]:
-        following: Call[Page] | None = call
+    async def _all(self, call: Call[Page[T]]) -> AsyncIterator[T]:
+        following: Call[Page[T]] | None = call
         while following is not None:
             page = await self.send(following)
             for item in page.items:

@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
+from streams.gateway.batches import BatchAnswer
 from streams.gateway.ids import uuid7
+from streams.gateway.keys import KeyCreated, KeyList, KeyView
+from streams.gateway.letterviews import LetterDetail, LetterList, OperationView
+from streams.gateway.models import EventAccepted, JobAccepted
+from streams.gateway.views import DeadLetterView, JobDetail, JobList, JobView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from pydantic import BaseModel
+
 T = TypeVar("T")
+M = TypeVar("M", bound="BaseModel")
 Json = dict[str, Any]
 _JSON = {"Content-Type": "application/json"}
 
@@ -40,70 +49,87 @@ class Call(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class Page(Generic[T]):
     """One page of a list; ``next`` asks for the one behind it."""
 
-    items: list[Json]
-    next: Call[Page] | None
+    items: list[T]
+    next: Call[Page[T]] | None
 
 
 def submit(
     type_name: str, payload: Any, *, wait: float | None = None, idempotency_key: str | None = None, **options: Any
-) -> Call[Json]:
+) -> Call[JobAccepted | JobView]:
     """Submit a job; with ``wait`` the answer may be the finished job."""
     body = {"type": type_name, "payload": payload, **_given(options)}
-    target = _with("/api/v1/jobs", wait=wait)
-    return _taken_in(target, body, idempotency_key, _itself)
+    return _taken_in(_with("/api/v1/jobs", wait=wait), body, idempotency_key, _accepted)
 
 
-def submit_many(jobs: Sequence[Json], *, idempotency_key: str | None = None) -> Call[list[Json]]:
+def submit_many(jobs: Sequence[Json], *, idempotency_key: str | None = None) -> Call[BatchAnswer]:
     """Submit jobs in one request; each has its own result."""
-    return _taken_in("/api/v1/jobs:batch", list(jobs), idempotency_key, _results)
+    return _taken_in("/api/v1/jobs:batch", {"jobs": list(jobs)}, idempotency_key, _as(BatchAnswer))
 
 
-def publish(type_name: str, data: Any, *, idempotency_key: str | None = None, **options: Any) -> Call[Json]:
+def publish(type_name: str, data: Any, *, idempotency_key: str | None = None, **options: Any) -> Call[EventAccepted]:
     """Publish an event."""
-    return _taken_in("/api/v1/events", {"type": type_name, "data": data, **_given(options)}, idempotency_key, _itself)
+    body = {"type": type_name, "data": data, **_given(options)}
+    return _taken_in("/api/v1/events", body, idempotency_key, _as(EventAccepted))
 
 
-def job(job_id: str) -> Call[Json]:
+def job(job_id: str) -> Call[JobDetail]:
     """Look at a job."""
-    return Call("GET", f"/api/v1/jobs/{_path(job_id)}", _itself)
+    return Call("GET", f"/api/v1/jobs/{_path(job_id)}", _as(JobDetail))
 
 
-def jobs(**filters: Any) -> Call[Page]:
+def jobs(**filters: Any) -> Call[Page[JobView]]:
     """List jobs, newest first."""
-    return _page("/api/v1/jobs", "jobs", _given(filters))
+    query = _given(filters)
+
+    def read(_: int, found: Any) -> Page[JobView]:
+        page = JobList.model_validate(found)
+        return Page(page.jobs, jobs(**{**query, "cursor": page.cursor}) if page.cursor else None)
+
+    return Call("GET", _with("/api/v1/jobs", **query), read)
 
 
-def cancel(job_id: str) -> Call[Json]:
+def cancel(job_id: str) -> Call[JobDetail]:
     """Cancel a job."""
-    return Call("POST", f"/api/v1/jobs/{_path(job_id)}/cancel", _itself)
+    return Call("POST", f"/api/v1/jobs/{_path(job_id)}/cancel", _as(JobDetail))
 
 
-def retry(job_id: str) -> Call[Json]:
+def retry(job_id: str) -> Call[JobDetail]:
     """Run a dead job again."""
-    return Call("POST", f"/api/v1/jobs/{_path(job_id)}/retry", _itself, repeatable=False)
+    return Call("POST", f"/api/v1/jobs/{_path(job_id)}/retry", _as(JobDetail), repeatable=False)
 
 
-def dead_letters(**filters: Any) -> Call[Page]:
+def dead_letters(**filters: Any) -> Call[Page[DeadLetterView]]:
     """List dead letters, newest first."""
-    return _page("/api/v1/dlt", "entries", _given(filters))
+    query = _given(filters)
+
+    def read(_: int, found: Any) -> Page[DeadLetterView]:
+        page = LetterList.model_validate(found)
+        return Page(page.entries, dead_letters(**{**query, "cursor": page.cursor}) if page.cursor else None)
+
+    return Call("GET", _with("/api/v1/dlt", **query), read)
 
 
-def dead_letter(ref: str) -> Call[Json]:
+def dead_letter(ref: str) -> Call[LetterDetail]:
     """Look at a dead letter."""
-    return Call("GET", f"/api/v1/dlt/{_path(ref)}", _itself)
+    return Call("GET", f"/api/v1/dlt/{quote(ref)}", _as(LetterDetail))
 
 
-def replay(**asked: Any) -> Call[Json]:
+def replay(**asked: Any) -> Call[OperationView]:
     """Replay dead letters."""
-    return _posted("/api/v1/dlt:replay", _given(asked))
+    return _posted("/api/v1/dlt:replay", _given(asked), OperationView)
 
 
-def discard(**asked: Any) -> Call[Json]:
+def discard(**asked: Any) -> Call[OperationView]:
     """Discard dead letters."""
-    return _posted("/api/v1/dlt:discard", _given(asked))
+    return _posted("/api/v1/dlt:discard", _given(asked), OperationView)
+
+
+def operation(operation_id: str) -> Call[OperationView]:
+    """Look at a replay or a discard."""
+    return Call("GET", f"/api/v1/dlt/operations/{_path(operation_id)}", _as(OperationView))
 
 
 def stream(filters: Mapping[str, Any], headers: Mapping[str, str]) -> Call[None]:
@@ -111,19 +137,19 @@ def stream(filters: Mapping[str, Any], headers: Mapping[str, str]) -> Call[None]
     return Call("GET", _with("/api/v1/stream", **filters), lambda _, __: None, headers=headers)
 
 
-def keys(**filters: Any) -> Call[list[Json]]:
+def keys(**filters: Any) -> Call[list[KeyView]]:
     """List API keys."""
-    return Call("GET", _with("/api/v1/keys", **_given(filters)), lambda _, found: list(found["keys"]))
+    return Call("GET", _with("/api/v1/keys", **filters), lambda _, found: KeyList.model_validate(found).keys)
 
 
-def create_key(name: str, scopes: Sequence[str], **options: Any) -> Call[Json]:
+def create_key(name: str, scopes: Sequence[str], **options: Any) -> Call[KeyCreated]:
     """Make an API key; not repeated, since an answer that was lost holds a secret nobody has."""
-    return _posted("/api/v1/keys", {"name": name, "scopes": list(scopes), **_given(options)})
+    return _posted("/api/v1/keys", {"name": name, "scopes": list(scopes), **_given(options)}, KeyCreated)
 
 
-def revoke_key(prefix: str) -> Call[Json]:
+def revoke_key(prefix: str) -> Call[KeyView]:
     """Revoke an API key."""
-    return Call("DELETE", f"/api/v1/keys/{_path(prefix)}", _itself)
+    return Call("DELETE", f"/api/v1/keys/{_path(prefix)}", _as(KeyView))
 
 
 def _taken_in(target: str, body: Any, key: str | None, read: Callable[[int, Any], T]) -> Call[T]:
@@ -131,25 +157,17 @@ def _taken_in(target: str, body: Any, key: str | None, read: Callable[[int, Any]
     return Call("POST", target, read, json.dumps(body).encode(), headers)
 
 
-def _posted(target: str, body: Json) -> Call[Json]:
-    return Call("POST", target, _itself, json.dumps(body).encode(), _JSON, repeatable=False)
+def _posted(target: str, body: Json, model: type[M]) -> Call[M]:
+    return Call("POST", target, _as(model), json.dumps(body).encode(), _JSON, repeatable=False)
 
 
-def _page(path: str, name: str, query: Mapping[str, Any]) -> Call[Page]:
-    def read(_: int, found: Json) -> Page:
-        cursor = found.get("next")
-        behind = _page(path, name, {**query, "cursor": cursor}) if cursor else None
-        return Page(found[name], behind)
-
-    return Call("GET", _with(path, **query), read)
+def _accepted(status: int, found: Any) -> JobAccepted | JobView:
+    model: type[JobAccepted | JobView] = JobView if status == HTTPStatus.OK else JobAccepted
+    return model.model_validate(found)
 
 
-def _itself(_: int, found: Any) -> Json:
-    return found  # type: ignore[no-any-return]
-
-
-def _results(_: int, found: Any) -> list[Json]:
-    return found["results"]  # type: ignore[no-any-return]
+def _as(model: type[M]) -> Callable[[int, Any], M]:
+    return lambda _, found: model.model_validate(found)
 
 
 def _given(options: Mapping[str, Any]) -> Json:

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
     from streams.client.calls import Call, Json, Page
     from streams.client.credentials import Credentials
+    from streams.gateway.batches import BatchAnswer
+    from streams.gateway.keys import KeyCreated, KeyView
+    from streams.gateway.letterviews import LetterDetail, OperationView
+    from streams.gateway.models import EventAccepted, JobAccepted
+    from streams.gateway.views import DeadLetterView, JobDetail, JobView
 
 T = TypeVar("T")
 _SUCCESS = 300
@@ -62,59 +67,63 @@ class Client:
         for connection in self._all_connections:
             connection.close()
 
-    def submit(self, type_name: str, payload: Any, **options: Any) -> Json:
+    def submit(self, type_name: str, payload: Any, **options: Any) -> JobAccepted | JobView:
         """See ``AsyncClient.submit``, as for all that follows."""
         return self.send(calls.submit(type_name, payload, **options))
 
-    def submit_many(self, jobs: Sequence[Json], *, idempotency_key: str | None = None) -> list[Json]:
+    def submit_many(self, jobs: Sequence[Json], *, idempotency_key: str | None = None) -> BatchAnswer:
         """Submit up to 1,000 jobs in one request; a result for each, in their order."""
         return self.send(calls.submit_many(jobs, idempotency_key=idempotency_key))
 
-    def publish(self, type_name: str, data: Any, **options: Any) -> Json:
+    def publish(self, type_name: str, data: Any, **options: Any) -> EventAccepted:
         """Publish an event."""
         return self.send(calls.publish(type_name, data, **options))
 
-    def job(self, job_id: str) -> Json:
+    def job(self, job_id: str) -> JobDetail:
         """The job."""
         return self.send(calls.job(job_id))
 
-    def jobs(self, **filters: Any) -> Iterator[Json]:
+    def jobs(self, **filters: Any) -> Iterator[JobView]:
         """All jobs that match, newest first."""
         return self._all(calls.jobs(**filters))
 
-    def cancel(self, job_id: str) -> Json:
+    def cancel(self, job_id: str) -> JobDetail:
         """Cancel a job that has not ended."""
         return self.send(calls.cancel(job_id))
 
-    def retry(self, job_id: str) -> Json:
+    def retry(self, job_id: str) -> JobDetail:
         """Run a dead job again."""
         return self.send(calls.retry(job_id))
 
-    def dead_letters(self, **filters: Any) -> Iterator[Json]:
+    def dead_letters(self, **filters: Any) -> Iterator[DeadLetterView]:
         """All dead letters that match, newest first."""
         return self._all(calls.dead_letters(**filters))
 
-    def dead_letter(self, ref: str) -> Json:
+    def dead_letter(self, ref: str) -> LetterDetail:
         """One dead letter with its story."""
         return self.send(calls.dead_letter(ref))
 
-    def replay(self, **asked: Any) -> Json:
+    def replay(self, **asked: Any) -> OperationView:
         """Replay dead letters."""
         return self.send(calls.replay(**asked))
 
-    def discard(self, **asked: Any) -> Json:
+    def discard(self, **asked: Any) -> OperationView:
         """Discard dead letters."""
         return self.send(calls.discard(**asked))
 
-    def keys(self, **filters: Any) -> list[Json]:
+    def operation(self, operation_id: str) -> OperationView:
+        """A replay or a discard."""
+        return self.send(calls.operation(operation_id))
+
+    def keys(self, **filters: Any) -> list[KeyView]:
         """API keys."""
         return self.send(calls.keys(**filters))
 
-    def create_key(self, name: str, scopes: Sequence[str], **options: Any) -> Json:
+    def create_key(self, name: str, scopes: Sequence[str], **options: Any) -> KeyCreated:
         """Make an API key; its secrets are in this answer only."""
         return self.send(calls.create_key(name, scopes, **options))
 
-    def revoke_key(self, prefix: str) -> Json:
+    def revoke_key(self, prefix: str) -> KeyView:
         """Revoke an API key."""
         return self.send(calls.revoke_key(prefix))
 
@@ -132,8 +141,8 @@ class Client:
                 time.sleep(wait)
                 attempt += 1
 
-    def _all(self, call: Call[Page]) -> Iterator[Json]:
-        following: Call[Page] | None = call
+    def _all(self, call: Call[Page[T]]) -> Iterator[T]:
+        following: Call[Page[T]] | None = call
         while following is not None:
             page = self.send(following)
             yield from page.items

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,10 @@ from streams.client import ApiError, ApiKey, AsyncClient, Client, Retries, Signe
 from streams.client.errors import refusal
 from streams.client.sse import Event, Reader
 from streams.dev import ports
+from streams.gateway.jobs import detail
+from streams.history import row
 from tests.gateway_doubles import PAYLOAD, Bench
+from tests.unit.test_gateway_jobs import stored_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
 AT_ONCE = Retries(first=0.0)
 Answer = tuple[int, dict[str, Any], dict[str, str]]
 BUSY: Answer = (503, {"title": "later"}, {})
+ACCEPTED = {"id": "j", "location": "/api/v1/jobs/j", "topic": "jobs.emails", "partition": 0, "offset": 1}
+JOB = json.loads(detail(row(stored_status("j"))).model_dump_json())
 
 
 class Scripted:
@@ -69,7 +75,7 @@ async def test_a_job_is_submitted_to_a_gateway_and_its_refusal_tells_the_places(
         accepted = await through(
             kind, url, lambda client: client.submit("notification.signin", PAYLOAD, tenant="steppe")
         )
-        assert accepted["topic"] == "jobs.emails"
+        assert accepted.topic == "jobs.emails"
         with pytest.raises(ApiError, match="/payload/email") as refused:
             await through(kind, url, lambda client: client.submit("notification.signin", {}, tenant="steppe"))
     assert (refused.value.status, refused.value.kind) == (400, "invalid-request")
@@ -78,10 +84,31 @@ async def test_a_job_is_submitted_to_a_gateway_and_its_refusal_tells_the_places(
 
 
 @both
-async def test_what_fails_for_a_while_is_sent_again_under_the_same_key(kind: str) -> None:
-    server = Scripted([BUSY, (429, {}, {"Retry-After": "0"}), (202, {"id": "j"}, {})])
+async def test_a_client_may_wait_for_the_end_of_its_job(kind: str) -> None:
+    server = Scripted([(200, JOB, {}), (202, ACCEPTED, {})])
     async with server.served() as url:
-        assert await through(kind, url, lambda client: client.submit("any", {})) == {"id": "j"}
+        ended = await through(kind, url, lambda client: client.submit("any", {}, wait=10))
+        accepted = await through(kind, url, lambda client: client.submit("any", {}, wait=10))
+    assert (ended.status, accepted.status) == ("completed", "pending")
+    assert [request.query["wait"] for request in server.asked] == ["10", "10"]
+
+
+@both
+async def test_many_jobs_are_submitted_in_one_request_and_each_has_its_result(kind: str) -> None:
+    bench = Bench()
+    wrong = {"type": "notification.signin", "tenant": "steppe", "payload": {}}
+    right = {"type": "notification.signin", "tenant": "steppe", "payload": PAYLOAD}
+    async with bench.client() as served:
+        url = str(served.make_url("")).rstrip("/")
+        answer = await through(kind, url, lambda client: client.submit_many([right, wrong]))
+    assert [result.status for result in answer.results] == [202, 400]
+
+
+@both
+async def test_what_fails_for_a_while_is_sent_again_under_the_same_key(kind: str) -> None:
+    server = Scripted([BUSY, (429, {}, {"Retry-After": "0"}), (202, ACCEPTED, {})])
+    async with server.served() as url:
+        assert (await through(kind, url, lambda client: client.submit("any", {}))).id == "j"
     assert len({request.headers["Idempotency-Key"] for request in server.asked}) == 1
     assert len(set(server.bodies)) == 1
 
@@ -112,15 +139,13 @@ async def test_a_gateway_that_is_not_there_is_an_error_with_its_address(kind: st
 
 @both
 async def test_lists_go_on_over_their_pages(kind: str) -> None:
-    server = Scripted(
-        [(200, {"jobs": [{"id": "1"}], "next": "c/1"}, {}), (200, {"jobs": [{"id": "2"}], "next": None}, {})]
-    )
+    server = Scripted([(200, {"jobs": [JOB | {"id": n}], "cursor": c}, {}) for n, c in (("1", "c/1"), ("2", None))])
 
     async def every(client: Any) -> list[str]:
-        return [job["id"] async for job in client.jobs(status="dead")]
+        return [job.id async for job in client.jobs(status="dead")]
 
     async with server.served() as url:
-        use = every if kind == "async" else lambda client: [job["id"] for job in client.jobs(status="dead")]
+        use = every if kind == "async" else lambda client: [job.id for job in client.jobs(status="dead")]
         assert await through(kind, url, use) == ["1", "2"]
     assert [dict(request.query) for request in server.asked] == [
         {"status": "dead"},
@@ -130,7 +155,7 @@ async def test_lists_go_on_over_their_pages(kind: str) -> None:
 
 @both
 async def test_each_kind_of_credentials_is_sent_as_the_gateway_wants_it(kind: str) -> None:
-    server = Scripted([(200, {}, {})] * 3)
+    server = Scripted([(200, JOB, {})] * 3)
     async with server.served() as url:
         for credentials in (ApiKey("kl_a_b"), Token(lambda: "x.y.z"), Signed("k_1", "secret")):
             await through(kind, url, lambda client: client.job("a/b c"), credentials)
