@@ -19,10 +19,10 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install broker run test bench soak simulate chaos lint format up down reset lock pin clean
+.PHONY: help install broker run test bench bench-gateway soak simulate chaos lint format up down reset lock pin clean
 
 help: ## Show this list
-	@$(PYTHON) -c 'import re; [print(f"make {n:8} {t}") for n, t in re.findall(r"^([a-z]+):.*?## (.*)", open("Makefile").read(), re.M)]'
+	@$(PYTHON) -c 'import re; [print(f"make {n:13} {t}") for n, t in re.findall(r"^([a-z-]+):.*?## (.*)", open("Makefile").read(), re.M)]'
 
 install: $(STAMP) ## Create .venv with the locked dependencies and keylane itself
 
@@ -44,6 +44,9 @@ test: lint broker ## Run every check and every test
 
 bench: broker ## Measure keylane beside its peers and write docs/benchmarks.md; ONLY=noop,skew ROUNDS=3 COUNT=300000
 	@$(BIN)/python -m tests.bench --rounds $(ROUNDS) --count $(COUNT) $(if $(ONLY),--only $(ONLY))
+
+bench-gateway: broker ## Measure the HTTP gateway beside the smallest handler and write docs/benchmarks.md; ONLY=posts ROUNDS=3
+	@$(BIN)/python -m tests.bench.gateway --rounds $(ROUNDS) $(if $(ONLY),--only $(ONLY))
 
 soak: broker ## Watch a worker's memory under load and write docs/benchmarks.md; MINUTES=15
 	@$(BIN)/python -m tests.bench --soak $(MINUTES)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -149,6 +149,9 @@ class Metrics(Protocol):
 
     def set(self, name: str, /, value: float, **labels: str) -> None:
         """Set a gauge."""
+
+    def watch(self, name: str, value: Callable[[], float], /) -> None:
+        """Let a gauge without labels show what ``value`` gives when it is looked at: for what changes all the time."""
 
     def observe(self, name: str, /, value: float, **labels: str) -> None:
         """Add an observation to a histogram."""

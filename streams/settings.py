@@ -81,6 +81,7 @@ class Settings(BaseSettings):
     idempotency_ttl: float = 172_800.0  # seconds the answer to a request with an Idempotency-Key is kept
     live_subscribers: int = 10_000  # streams and WebSockets of one gateway at once
     public_url: str | None = None
+    api_key: SecretStr | None = None  # of the commands that speak to a gateway
     limits: tuple[dict[str, Any], ...] = ()  # of requests; see streams.gateway.limits.Limit
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()  # whose X-Forwarded-For is believed
     cors_origins: tuple[str, ...] = ()

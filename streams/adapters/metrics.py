@@ -26,7 +26,7 @@ from prometheus_client.utils import floatToGoString
 from streams.metrics import TABLE, Sample, Shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from streams.metrics import Metric
 
@@ -112,6 +112,10 @@ class PrometheusMetrics:
     def set(self, name: str, /, value: float, **labels: str) -> None:
         """Set a gauge; errors as ``inc``."""
         self._child(name, labels).set(value)
+
+    def watch(self, name: str, value: Callable[[], float], /) -> None:
+        """Let a gauge without labels show what ``value`` gives; errors as ``inc``."""
+        self._child(name, {}).set_function(value)
 
     def observe(self, name: str, /, value: float, **labels: str) -> None:
         """Add an observation to a histogram; errors as ``inc``."""

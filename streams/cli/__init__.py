@@ -16,6 +16,8 @@ COMMANDS = {
     "gateway": "serve the HTTP gateway",
     "worker": "run consumers",
     "publish": "publish events from JSON Lines",
+    "submit": "submit a job through the gateway",
+    "jobs": "list, show, cancel and retry jobs through the gateway",
     "lane": "show where a key stands",
     "lag": "show how far the groups are",
     "doctor": "check the set-up and say how to mend it",

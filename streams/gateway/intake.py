@@ -69,6 +69,8 @@ class Intake:
         self._unacknowledged = 0
         self._bytes = 0
         self._known: set[str] = set()  # contracts whose records are made without waiting
+        metrics.watch("keylane_unacknowledged", lambda: self._unacknowledged)
+        metrics.watch("keylane_unacknowledged_bytes", lambda: self._bytes)
 
     async def message(
         self,
@@ -171,8 +173,6 @@ class Intake:
     def _count(self, count: int, size: int) -> None:
         self._unacknowledged += count
         self._bytes += size
-        self._metrics.set("keylane_unacknowledged", self._unacknowledged)
-        self._metrics.set("keylane_unacknowledged_bytes", self._bytes)
 
 
 def _size(messages: Sequence[Message]) -> int:

@@ -274,6 +274,14 @@ def test_things_are_taken_in_as_shown(deployment: Deployment) -> None:
     assert '"new":1,"replayed":1,' in said
 
 
+def test_programs_and_commands_use_the_client_as_shown(deployment: Deployment) -> None:
+    said = deployment.play(DOCS / "client.md")
+    assert re.search(r"^[0-9a-f-]{36} completed$", said, re.MULTILINE)
+    assert "[202, 202, 202]\nTrue\ninvalid-request /payload/email" in said
+    assert said.count('"status": "completed"') == 2, "submitted and waited for, and shown"
+    assert "acme/u-8" in said
+
+
 def test_a_sign_in_is_notified_as_shown(deployment: Deployment) -> None:
     said = deployment.play(DOCS / "signin.md")
     assert "Firefox 145" in said
@@ -287,7 +295,7 @@ def test_nothing_of_the_embedded_stack_runs_beside(deployment: Deployment) -> No
 
 
 def test_every_page_with_examples_is_played_here() -> None:
-    served = ("gateway", "intake", "live", "signin", "access")
+    served = ("gateway", "intake", "live", "client", "signin", "access")
     names = ("jobs", "operations", "publishing", "dead-letters", "embedded-stack", "seeing", *served)
     # The contributor's guide only speaks of the marker.
     assert {DOCS / f"{name}.md" for name in names} == RUNNING

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
+from streams.adapters.vault import new_master
 from streams.dev.stack import PARTS
 from tests.bench import page
 from tests.bench.broker import make_topics, servers
 from tests.bench.gateway import catalogue, scenarios
-from tests.bench.gateway.servers import KEYLANE, environment
+from tests.bench.gateway.maker import NUMBER
+from tests.bench.gateway.servers import KEYLANE, environment, keylane
 from tests.bench.launch import ROOT
 
 if TYPE_CHECKING:
@@ -26,7 +30,16 @@ SCENARIOS: dict[str, Callable[[Setting], Chapter]] = {
     "batches": scenarios.batches,
     "light": scenarios.light,
 }
-_MORE = {"catalogue": f"{catalogue.__name__}:discover"}
+# Every check switched on: an API key, limits that are counted in Redis and never reached, and Idempotency-Keys.
+_LIMITS = [
+    {"name": "client", "per": "ip", "rate": "1000000/s"},
+    {"name": "tenant", "per": "tenant", "rate": "1000000/s"},
+]
+_MORE = {
+    "catalogue": f"{catalogue.__name__}:discover",
+    "gateway_auth": "key",
+    "limits": json.dumps(_LIMITS),
+}
 
 
 def main() -> None:
@@ -48,8 +61,20 @@ def main() -> None:
 
 def _prepared(settings: Settings, rounds: int, seconds: float) -> Setting:
     make_topics(str(settings.kafka_bootstrap_servers), [scenarios.TOPIC])
-    subprocess.run([*KEYLANE, "topics", "apply"], cwd=ROOT, env=environment(settings, **_MORE), check=True)
-    return scenarios.Setting(settings=settings, rounds=rounds, seconds=seconds, more=_MORE, headers={})
+    more = _MORE | {"secret_keys": new_master("bench")}
+    _keylane(settings, more, "topics", "apply")
+    with keylane(settings, **more):  # brings the database to its newest version
+        made = _keylane(
+            settings, more, "keys", "create", "bench", "--tenant", "bench", "--scope", "jobs:write", "--json"
+        )
+    key = json.loads(made)["key"]
+    headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": f'"{os.getpid()}-{NUMBER}"'}
+    return scenarios.Setting(settings=settings, rounds=rounds, seconds=seconds, more=more, headers=headers)
+
+
+def _keylane(settings: Settings, more: dict[str, str], *words: str) -> str:
+    command, named = [*KEYLANE, *words], environment(settings, **more)
+    return subprocess.run(command, cwd=ROOT, env=named, check=True, capture_output=True, text=True).stdout
 
 
 if __name__ == "__main__":

@@ -92,6 +92,9 @@ class NoMetrics:
     def set(self, name: str, /, value: float, **labels: str) -> None:
         """Pass over."""
 
+    def watch(self, name: str, value: Any, /) -> None:
+        """Pass over."""
+
     def observe(self, name: str, /, value: float, **labels: str) -> None:
         """Pass over."""
 
