@@ -34,6 +34,9 @@ async def ready(settings: Settings) -> Settings:
     return on_a_free_port(settings.model_copy(update={"tier_scale": 0.5}))
 
 
+DOES = ("ends", "waits", "fails")
+
+
 class House:
     """A handler that does what each job's ``name`` says, and tells when it begins."""
 
@@ -42,6 +45,8 @@ class House:
         self.begun = asyncio.Event()
 
     async def handle(self, payload: Any, ctx: Any) -> Done:
+        if payload.name not in DOES:
+            return Done()  # what other tests have left in the topic
         self.ran.append(ctx.id)
         if payload.name == "waits":
             self.begun.set()
