@@ -33,7 +33,9 @@ async def _close(consumer: AIOKafkaConsumer) -> None:
         return
     log.warning("a consumer had broken down before it was closed", reason=repr(error))
     await consumer._client.close()  # noqa: SLF001 - see above
-    if consumer._fetcher is not None:  # noqa: SLF001 - see above
-        await asyncio.gather(*consumer._fetcher._pending_tasks, return_exceptions=True)  # noqa: SLF001 - see above
+    pending = set() if consumer._fetcher is None else set(consumer._fetcher._pending_tasks)  # noqa: SLF001 - see above
+    for fetch in pending:
+        fetch.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
     if not isinstance(error, KafkaError | asyncio.CancelledError):
         raise error
