@@ -35,8 +35,8 @@ def test_test_runs_every_check_and_all_tests_in_this_order() -> None:
         "lint-imports",
         "keylane schemas check",
         "python -m streams.dev.jars fetch",
-        "pytest tests/chaos tests/docs tests/integration",  # one after the other: they share servers and wait for them
-        "pytest tests/contract tests/simulation tests/unit -n 2 --dist loadfile",
+        "pytest tests/chaos tests/integration",  # one after the other: they share servers and wait for them
+        "pytest tests/contract tests/docs tests/simulation tests/unit -n 2 --dist loadfile",
     ]
 
 
