@@ -91,6 +91,16 @@ class Access(Protocol):
         """
 
 
+def check_operator(request: web.Request) -> None:
+    """Make sure that who asks for figures of all tenants together belongs to none of them.
+
+    Raises:
+        ProblemError: The caller has a tenant (``forbidden``).
+    """
+    if request[CALLER].tenant is not None:
+        raise ProblemError("forbidden", "These are figures of all tenants: this needs an admin without a tenant.")
+
+
 class OpenAccess:
     """The ``Access`` of a gateway that authenticates nobody."""
 

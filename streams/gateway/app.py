@@ -181,7 +181,6 @@ def create_app(parts: Parts) -> web.Application:
     submission = Submission(intake, jobs, parts.metrics)
     lookup = Lookup(parts.history, parts.progress, patience=parts.lookup_patience)
     work = DltWork()
-    replays = ReplayRoutes(parts.letters, parts.operations, work, parts.audit)
     idempotency = Idempotency(parts.requests, parts.metrics, keep=parts.idempotency_keep)
     waiting = Waiting(parts.feed, parts.history)
     app[HEALTH] = Health(parts.checks, parts.version)
@@ -191,13 +190,7 @@ def create_app(parts: Parts) -> web.Application:
         *JobRoutes(jobs, submission, lookup, idempotency, waiting, problems).specs(
             job_bodies([job.contract for job in jobs.values()], examples)
         ),
-        *JobListRoutes(parts.history).specs(),
-        *DrivingRoutes(lookup, parts.publisher, parts.audit, parts.letters, replays, patience=parts.patience).specs(),
-        *LetterRoutes(parts.letters, parts.codec).specs(),
-        *replays.specs(),
-        *LookRoutes(parts.looks).specs(),
-        *LiveRoutes(parts.feed, parts.rewind, parts.metrics, parts.origins).specs(),
-        *TicketRoutes(parts.tickets).specs(),
+        *_seeing(parts, lookup, work),
         *EventRoutes(
             events, intake, idempotency, problems, parts.metrics, acks="all" if parts.events is None else "leader"
         ).specs(event_bodies(events.values(), examples), cloud_events(events.values(), examples)),
@@ -209,7 +202,6 @@ def create_app(parts: Parts) -> web.Application:
         *FigureRoutes(parts.shown.shown, parts.queues, System(parts.version, _measured(app))).specs(),
     )
     app[ROUTES], app[PEERS] = specs, parts.peers
-    _serve(app, specs, parts, GatewayDoor(submission, lookup, parts.redis, parts.catalogue.options))
     _serve(app, specs, parts, GatewayDoor(submission, lookup, parts.redis, parts.catalogue.options))
     _serve_pages(app, specs, parts)
 
@@ -224,6 +216,20 @@ def create_app(parts: Parts) -> web.Application:
     app.on_cleanup.append(close)
     app.cleanup_ctx.append(partial(_fed, parts.feed))
     return app
+
+
+def _seeing(parts: Parts, lookup: Lookup, work: DltWork) -> tuple[RouteSpec, ...]:
+    """The routes that show what there is, and drive it."""
+    replays = ReplayRoutes(parts.letters, parts.operations, work, parts.audit)
+    return (
+        *JobListRoutes(parts.history).specs(),
+        *DrivingRoutes(lookup, parts.publisher, parts.audit, parts.letters, replays, patience=parts.patience).specs(),
+        *LetterRoutes(parts.letters, parts.codec).specs(),
+        *replays.specs(),
+        *LookRoutes(parts.looks).specs(),
+        *LiveRoutes(parts.feed, parts.rewind, parts.metrics, parts.origins).specs(),
+        *TicketRoutes(parts.tickets).specs(),
+    )
 
 
 def _intake(parts: Parts) -> Intake:

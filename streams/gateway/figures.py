@@ -9,8 +9,8 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING
 
-from streams.door import ProblemError, RouteSpec
-from streams.gateway.access import CALLER, Scope
+from streams.door import RouteSpec
+from streams.gateway.access import Scope, check_operator
 from streams.gateway.figure_views import MetricsView, MetricView, QueueStats, SampleView, SystemView
 from streams.gateway.jobs import json_answer
 
@@ -88,8 +88,7 @@ def _spec(
 
 def _for_operators(handler: Handler, _door: Door) -> Handler:
     async def answered(request: web.Request) -> web.StreamResponse:
-        if request[CALLER].tenant is not None:
-            raise ProblemError("forbidden", "These figures are of all tenants; you belong to one.")
+        check_operator(request)
         return await handler(request)
 
     return answered

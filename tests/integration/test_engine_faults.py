@@ -281,6 +281,7 @@ async def test_a_cancellation_inside_the_client_does_not_end_the_engine(kit) -> 
     async with made.engine(consumer_class=Leaky):
         await made.publish(1)
         await ledger.reached(1)
+    assert ledger.of("t/a") == [1]
 
 
 async def test_a_run_that_ends_without_a_result_is_started_over(kit, monkeypatch) -> None:

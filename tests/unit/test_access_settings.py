@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import SecretStr
 
+from streams.adapters.jwks import KeySet, OneKey
 from streams.adapters.vault import new_master
 from streams.app.access import modes_of, tokens_of, vault_of
 from streams.app.gateway import url_of
@@ -86,8 +87,11 @@ def test_an_issuer_is_named_once() -> None:
 def test_a_key_may_come_from_a_file_or_from_the_issuer(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(SECRET)
     bare = {name: value for name, value in ISSUER.items() if name != "key"}
-    tokens_of(settings(jwt_issuers=issuers(bare | {"key_file": str(tmp_path / "secret")})))
-    tokens_of(settings(jwt_issuers=issuers(bare | {"algorithm": "ES256", "jwks_url": "https://id.example/jwks"})))
+    of_file = tokens_of(settings(jwt_issuers=issuers(bare | {"key_file": str(tmp_path / "secret")})))
+    published = {"algorithm": "ES256", "jwks_url": "https://id.example/jwks"}
+    of_issuer = tokens_of(settings(jwt_issuers=issuers(bare | published)))
+    kinds = [type(each.keys) for tokens in (of_file, of_issuer) for each in tokens._issuers.values()]
+    assert kinds == [OneKey, KeySet]
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,8 @@ def test_every_route_is_guarded_by_a_scope_or_is_public_on_purpose() -> None:
         if route.resource is not None and route.method != "HEAD"
     }
     assert {route for route in served if specs.get(route) is None} == PUBLIC
+    every = [(route.method, route.resource.canonical) for route in app.router.routes() if route.resource is not None]
+    assert sorted(every) == sorted(set(every)), "a route is served once"
     assert set(specs.values()) - {None} <= set(Scope)
 
 
