@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -92,7 +93,15 @@ class Contract:
         Raises:
             InvalidPayloadError: It does not fit.
         """
-        return self.from_json(json.dumps(value))
+        return self.from_json(json_text(value))
+
+
+def json_text(value: Any) -> str | bytes:
+    """A decoded JSON value as text again."""
+    try:
+        return to_json(value)
+    except ValueError:  # half of a surrogate pair, which JSON can name and UTF-8 cannot
+        return json.dumps(value)
 
 
 def problems(error: ValidationError) -> tuple[Problem, ...]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aiohttp import ClientError, web
 from pydantic import BaseModel, ValidationError
 
-from schemas.contract import problems
+from schemas.contract import json_text, problems
 from streams.door import ProblemError
 from streams.gateway.models import Request
 from streams.gateway.packed import unpacking
@@ -67,13 +67,13 @@ async def raw(request: web.Request) -> bytes:
         ProblemError: It is too slow, or cut off.
         web.HTTPRequestEntityTooLarge: It is too long.
     """
-    if request.content.is_eof():
-        return await request.read()
-    patience = request.config_dict[PATIENCE]
     try:
-        async with asyncio.timeout(patience):
+        if request.content.is_eof():
+            return await request.read()
+        async with asyncio.timeout(request.config_dict[PATIENCE]):
             return await request.read()
     except TimeoutError:
+        patience = request.config_dict[PATIENCE]
         raise ProblemError("request-timeout", f"The body did not arrive within {patience:g} s.") from None
     except (ClientError, ConnectionError):
         raise ProblemError("malformed-body", "The body ended before its end.") from None
@@ -109,7 +109,8 @@ def check_record(value: Any) -> None:
     Raises:
         ProblemError: It has too many items.
     """
-    if _has_more(json.dumps(value).encode(), MOST):
+    text = json_text(value)
+    if _has_more(text.encode() if isinstance(text, str) else text, MOST):
         raise ProblemError("too-large", f"The record has more than {MOST} items.")
 
 

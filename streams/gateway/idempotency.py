@@ -7,17 +7,17 @@ word of Redis; without Redis it is carried out, under the same ids.
 
 from __future__ import annotations
 
-import base64
 import json
+import os
 import re
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import structlog
 from aiohttp import web
+from pydantic_core import to_json
 
 from streams.door import HeaderProblem, ProblemError, RouteSpec
 from streams.gateway import body
@@ -77,21 +77,15 @@ class Statistics(Answer):
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A request with a key; ``scope`` tells apart whose keys they are."""
+    """A request with a key; ``place`` is made of the key and of whose it is, and is where the request is remembered."""
 
-    scope: str
-    key: str
+    place: str
     fingerprint: str
-    owner: str = field(default_factory=lambda: uuid4().hex)
-
-    @property
-    def place(self) -> str:
-        """Where the request is remembered."""
-        return blake2b(f"{self.scope}\n{self.key}".encode(), digest_size=20).hexdigest()
+    owner: str = field(default_factory=lambda: os.urandom(16).hex())
 
     def id(self, number: int = 0) -> str:
         """The id of the request's record of this number: the same whenever it is sent."""
-        return uuid8(self.scope, self.key, str(number))
+        return uuid8(self.place, str(number))
 
 
 class Idempotency:
@@ -212,8 +206,9 @@ async def given(request: web.Request, tenant: str | None) -> Given | None:
     if not values:
         return None
     caller = request[CALLER]
-    scope = json.dumps([caller.name, tenant if caller.tenant is None else caller.tenant])
-    return Given(scope, _key(values), await _fingerprint(request))
+    tenant = tenant if caller.tenant is None else caller.tenant
+    place = uuid8(caller.name, "" if tenant is None else f"/{tenant}", _key(values))
+    return Given(place, await _fingerprint(request))
 
 
 def named_tenant(value: Any) -> str | None:
@@ -236,18 +231,18 @@ def _key(values: list[str]) -> str:
 async def _fingerprint(request: web.Request) -> str:
     """Of what makes the request this one: its path, what its body is and says, and a CloudEvent's headers."""
     digest = blake2b(f"{request.method} {request.path}\n{request.content_type}\n".encode(), digest_size=20)
-    for name, value in sorted((name.lower(), value) for name, value in request.headers.items()):
-        if name.startswith("ce-"):
-            digest.update(f"{name}: {value}\n".encode("utf-8", "surrogateescape"))
+    attributes = [(name.lower(), value) for name, value in request.headers.items() if name[:3].lower() == "ce-"]
+    for name, value in sorted(attributes):
+        digest.update(f"{name}: {value}\n".encode("utf-8", "surrogateescape"))
     digest.update(b"\n" + await body.content(request))
-    return base64.b64encode(digest.digest()).decode()
+    return digest.hexdigest()
 
 
 def _stored(answer: web.Response) -> str | None:
     """The answer as text, None where it is not to be kept: nothing was taken, or sending it again may take more."""
     if answer.status not in _SUCCESS or not answer.get(FINAL, True):
         return None
-    text = json.dumps([answer.status, answer.headers.get("Location"), answer.text])
+    text = to_json([answer.status, answer.headers.get("Location"), answer.text]).decode()
     return text if len(text) <= LARGEST else None
 
 

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
+from pydantic_core import to_json
 
 from schemas.contract import InvalidPayloadError, Problem, pointer
 from streams.door import ProblemError, RouteSpec
@@ -183,7 +184,7 @@ class JobRoutes:
         if faults := refused_queue(asked.queue, job.queue):
             raise ProblemError("invalid-request", "The queue is not the type's.", errors=faults)
         payload = fitting(job.contract, asked.payload, "/payload")
-        request = None if given is None else given.id(number)
+        request = None if given is None else (given.id(number) if asked.id else job_id)
         return await self._submission.prepared(
             asked.type, payload, tenant=tenant, entity=asked.key, job_id=job_id, request=request
         )
@@ -236,7 +237,7 @@ def _accepted(job: Accepted) -> web.Response:
     """The answer as ``JobAccepted`` describes it."""
     topic, partition, offset = job.position
     members = {"id": job.id, "status": "pending", "location": job.location}
-    text = json.dumps({**members, "topic": topic, "partition": partition, "offset": offset})
+    text = to_json({**members, "topic": topic, "partition": partition, "offset": offset}).decode()
     return web.Response(
         text=text, status=HTTPStatus.ACCEPTED, content_type=body.JSON, headers={"Location": job.location}
     )

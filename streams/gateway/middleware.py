@@ -5,8 +5,10 @@ Invariant: every answer carries its request id and the security headers, and is 
 
 from __future__ import annotations
 
+import logging
 import re
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -39,7 +41,8 @@ _HEADERS = {
     "X-Frame-Options": "DENY",
 }
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-_log = structlog.get_logger("streams.gateway.access")
+_LOGGER = "streams.gateway.access"
+_log = structlog.get_logger(_LOGGER)
 
 
 class Around:
@@ -54,19 +57,22 @@ class Around:
         self._metrics = metrics
         self._peers = peers
         self._origins = origins
+        # Asked before what is told is put together.
+        self._tells = partial(logging.getLogger(_LOGGER).isEnabledFor, logging.INFO)
         self._headers = dict(_HEADERS)
         if secure:
             self._headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
 
     async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:
         """Add the headers that every answer has."""
-        response.headers.update(self._origins.headers(request))
-        response.headers.update(request.get(RATE_HEADERS, {}))
+        headers = response.headers
+        headers.update(self._origins.headers(request))
+        headers.update(request.get(RATE_HEADERS, {}))
         for name, value in self._headers.items():
-            response.headers.setdefault(name, value)
+            headers.setdefault(name, value)
         # Not there where aiohttp refused the request before anybody was asked.
-        response.headers["X-Request-Id"] = request.get(REQUEST_ID) or uuid7()
-        response.headers["Server"] = "keylane"
+        headers["X-Request-Id"] = request.get(REQUEST_ID) or uuid7()
+        headers["Server"] = "keylane"
 
     @property
     def middleware(self) -> Middleware:
@@ -106,6 +112,10 @@ class Around:
         self._metrics.observe("keylane_http_request_duration_seconds", seconds, method=method, route=route)
         if KIND in response:
             self._metrics.inc("keylane_refused_total", problem=response[KIND])
+        if self._tells():
+            self._tell(request, response, route, seconds)
+
+    def _tell(self, request: web.Request, response: web.StreamResponse, route: str, seconds: float) -> None:
         _log.info(
             "request",
             method=request.method,

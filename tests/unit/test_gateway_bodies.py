@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import cramjam
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession, StreamReader, web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.test_utils import make_mocked_request
 
+from streams.door import ProblemError
+from streams.gateway import body
 from streams.gateway.app import RUNNER
 from tests.eventually import eventually
 from tests.gateway_doubles import JOB, Bench
@@ -122,3 +126,12 @@ async def test_a_chunk_that_is_none_is_no_error_of_ours(bench: Bench) -> None:
         writer.close()
 
     assert answer.endswith(b" 400")
+
+
+async def test_a_connection_that_broke_behind_a_whole_body_is_no_error_of_ours() -> None:
+    payload = StreamReader(BaseProtocol(asyncio.get_running_loop()), 2**16)
+    payload.feed_data(b"{}")
+    payload.feed_eof()
+    payload.set_exception(ConnectionResetError("Connection lost"))
+    with pytest.raises(ProblemError, match="ended before its end"):
+        await body.raw(make_mocked_request("POST", "/api/v1/jobs", payload=payload))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import time
 import uuid
@@ -172,7 +173,8 @@ async def test_a_sound_request_id_is_kept_and_any_other_replaced() -> None:
     assert uuid.UUID(replaced.headers["X-Request-Id"]).version == 7
 
 
-async def test_every_request_is_logged_once() -> None:
+async def test_every_request_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "streams.gateway.access")
     with capture_logs() as lines:
         async with Bench().client() as client:
             await client.get("/api/v1/jobs/x%0ay")

@@ -4,6 +4,7 @@ should not be."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import pkgutil
 import subprocess
 import sys
@@ -206,7 +207,11 @@ async def test_probes_and_scrapes_are_not_traced(traces: MemoryTracing) -> None:
     assert traces.spans == ()
 
 
-async def test_lines_of_a_request_and_of_a_handler_name_the_trace(traces: MemoryTracing) -> None:
+async def test_lines_of_a_request_and_of_a_handler_name_the_trace(
+    traces: MemoryTracing, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "streams.gateway.access")
+
     async def logs(_payload: Any, _ctx: Any) -> None:
         lines.append(structlog.contextvars.get_contextvars())
 

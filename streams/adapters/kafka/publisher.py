@@ -26,6 +26,7 @@ from aiokafka.errors import (
 )
 
 from streams.adapters.kafka.bulk import batches, send_all, targets
+from streams.adapters.kafka.overdue import Overdue
 from streams.adapters.kafka.producers import close, connected
 from streams.job import TransientError
 from streams.ports import Position, RecordRefusedError
@@ -50,20 +51,17 @@ class KafkaPublisher:
     Args:
         options: As from ``client_options``.
         timeout: Seconds until a missing acknowledgement becomes a ``TransientError``.
-        linger: Milliseconds a record waits for company in its batch.
         acks: 1: the leader alone acknowledges, and what it alone has is lost with it; a record may be stored twice.
     """
 
-    def __init__(
-        self, options: Mapping[str, Any], *, timeout: float = 15.0, linger: int = 2, acks: Literal["all", 1] = "all"
-    ) -> None:
+    def __init__(self, options: Mapping[str, Any], *, timeout: float = 15.0, acks: Literal["all", 1] = "all") -> None:
         self._options = options
         self._timeout = timeout
-        self._linger = linger
         self._acks = acks
         self._producer: AIOKafkaProducer | None = None
         self._stuck = False
         self._renewal = asyncio.Lock()
+        self._overdue = Overdue(timeout)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -99,12 +97,14 @@ class KafkaPublisher:
             RecordRefusedError: The broker will never take this record.
         """
         try:
-            async with asyncio.timeout(self._timeout):
-                producer = await self._usable()
-                await _check(producer, message)
-                stored = await producer.send(
-                    message.topic, message.value, message.key, message.partition, headers=list(message.headers)
-                )
+            producer = self._ready(message.topic)
+            if producer is None:
+                producer = await self._made_ready(message.topic)
+            _check(producer, message)
+            # It waits for room no longer than request_timeout_ms.
+            stored = await producer.send(
+                message.topic, message.value, message.key, message.partition, headers=list(message.headers)
+            )
         except (KafkaError, TimeoutError) as error:
             self._stuck = self._stuck or not isinstance(error, _HARMLESS)
             raise _explained(error, message) from error
@@ -171,12 +171,10 @@ class KafkaPublisher:
         self, producer: AIOKafkaProducer, stored: asyncio.Future[RecordMetadata], message: Message
     ) -> asyncio.Future[Position]:
         # Callbacks rather than a task: there is one of these for every record.
-        loop = asyncio.get_running_loop()
-        position: asyncio.Future[Position] = loop.create_future()
-        timer = loop.call_later(self._timeout, _fail, position, TimeoutError(), message)
+        position: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
+        self._overdue.add(position, lambda: _explained(TimeoutError(), message))
 
         def settle(stored: asyncio.Future[RecordMetadata]) -> None:
-            timer.cancel()
             error = stored.exception()
             if error is not None:
                 self._stuck = self._stuck or producer is self._producer
@@ -187,6 +185,18 @@ class KafkaPublisher:
 
         stored.add_done_callback(settle)
         return position
+
+    def _ready(self, topic: str) -> AIOKafkaProducer | None:
+        """The producer, where nothing has to be waited for; a timer costs as much as the rest of handing over."""
+        if self._producer is None or self._stuck or self._producer.client.cluster.partitions_for_topic(topic) is None:
+            return None
+        return self._producer
+
+    async def _made_ready(self, topic: str) -> AIOKafkaProducer:
+        async with asyncio.timeout(self._timeout):
+            producer = await self._usable()
+            await producer.partitions_for(topic)
+            return producer
 
     async def _usable(self) -> AIOKafkaProducer:
         if self._producer is not None and not self._stuck:
@@ -202,7 +212,7 @@ class KafkaPublisher:
             self._options,
             acks=self._acks,
             enable_idempotence=self._acks == "all",
-            linger_ms=self._linger,
+            linger_ms=0,  # what comes while a request is under way goes with the next one
             max_batch_size=_BATCH,
             max_request_size=_LARGEST,
             request_timeout_ms=int(self._timeout * 500),  # twice within the time-out
@@ -215,11 +225,12 @@ class KafkaPublisher:
             await close(producer, self._timeout)
 
 
-async def _check(producer: AIOKafkaProducer, message: Message) -> None:
+def _check(producer: AIOKafkaProducer, message: Message) -> None:
     if message.key is None and message.value is None:
         raise RecordRefusedError(f"{message.topic}: a record needs a key or a value")
-    partitions = await producer.partitions_for(message.topic)
-    if message.partition is not None and message.partition not in partitions:
+    if message.partition is None:
+        return
+    if message.partition not in (producer.client.cluster.partitions_for_topic(message.topic) or ()):
         raise RecordRefusedError(f"{message.topic} has no partition {message.partition}")
 
 

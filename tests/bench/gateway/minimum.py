@@ -17,7 +17,7 @@ async def application(servers: str, topic: str) -> web.Application:
 
     async def post(request: web.Request) -> web.Response:
         body = await request.read()
-        key = json.loads(body)["tenant"].encode()
+        key = json.loads(body)["payload"]["user_id"].encode()
         stored = await producer.send_and_wait(topic, body, key=key)
         answer = {"topic": topic, "partition": stored.partition, "offset": stored.offset}
         return web.Response(status=202, text=json.dumps(answer), content_type="application/json")
