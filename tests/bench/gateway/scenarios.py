@@ -66,6 +66,20 @@ class Setting:
         """The gateway, as a context manager."""
         return keylane(self.settings, **self.more)
 
+    def measured(self, server: tuple[int, psutil.Process], **more: Any) -> Measured:
+        """A load of single jobs, unless ``more`` says otherwise, on a server."""
+        port, process = server
+        before = _spent(process)
+        asked = {"path": _PATH, "body": JOB, "seconds": self.seconds, "first": time.time_ns() // 1000 % 10**9, **more}
+        answers = load(port=port, **asked)
+        # The load's own warming up costs as well.
+        return Measured(answers, (_spent(process) - before) / (answers.rate * self.seconds))
+
+
+def _spent(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -83,7 +97,7 @@ def posts(setting: Setting) -> Chapter:
             for connections in CONNECTIONS:
                 servers = [("minimum", bound, {}), ("keylane", ours, setting.headers)]
                 for name, server, headers in servers if number % 2 == 0 else reversed(servers):
-                    measured = _measured(setting, server, connections=connections, headers=headers)
+                    measured = setting.measured(server, connections=connections, headers=headers)
                     found.setdefault((name, connections), []).append(measured)
                     _tell(f"{name}, {connections} connections: {measured.answers.rate:,.0f}/s")
     return Chapter(
@@ -97,20 +111,6 @@ def posts(setting: Setting) -> Chapter:
 
 def _by_place(item: tuple[tuple[str, int], Any]) -> tuple[int, str]:
     return item[0][1], item[0][0]
-
-
-def _measured(setting: Setting, server: tuple[int, psutil.Process], **more: Any) -> Measured:
-    port, process = server
-    before = _spent(process)
-    asked = {"path": _PATH, "body": JOB, "seconds": setting.seconds, "first": time.time_ns() // 1000 % 10**9, **more}
-    answers = load(port=port, **asked)
-    # The load's own warming up costs as well.
-    return Measured(answers, (_spent(process) - before) / (answers.rate * setting.seconds))
-
-
-def _spent(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
 
 
 def _row(name: str, connections: int, measured: list[Measured]) -> list[str]:
@@ -154,9 +154,9 @@ def half(setting: Setting) -> Chapter:
     found = []
     with setting.keylane() as ours:
         for _ in range(setting.rounds):
-            top = _measured(setting, ours, connections=64, headers=setting.headers).answers.rate
+            top = setting.measured(ours, connections=64, headers=setting.headers).answers.rate
             found.append(
-                _measured(setting, ours, connections=64, headers=setting.headers, rate=top / 2, seconds=5).answers
+                setting.measured(ours, connections=64, headers=setting.headers, rate=top / 2, seconds=5).answers
             )
             _tell(f"half of {top:,.0f}/s: P99 {found[-1].p99 * 1000:.1f} ms")
     return Chapter(
@@ -182,9 +182,9 @@ def batches(setting: Setting) -> Chapter:
     single, many = [], []
     with setting.keylane() as ours:
         for _ in range(setting.rounds):
-            single.append(_measured(setting, ours, connections=32, headers=setting.headers).answers.rate)
+            single.append(setting.measured(ours, connections=32, headers=setting.headers).answers.rate)
             asked = {"path": f"{_PATH}:batch", "body": body, "connections": 8, "headers": setting.headers}
-            many.append(_measured(setting, ours, **asked).answers.rate * _BATCH)
+            many.append(setting.measured(ours, **asked).answers.rate * _BATCH)
             _tell(f"single {single[-1]:,.0f}/s, in batches {many[-1]:,.0f}/s")
     return Chapter(
         title="Batches of 100",

@@ -20,6 +20,7 @@ from tests.bench.launch import ROOT, RunError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from streams.settings import Settings
 
@@ -41,6 +42,15 @@ def keylane(settings: Settings, *options: str, **more: object) -> Iterator[tuple
     """The gateway, with these settings beside the addresses of the servers."""
     port = ports.any_free()
     with _running([*KEYLANE, "gateway", "--port", str(port), *options], environment(settings, **more), port) as process:
+        yield port, process
+
+
+@contextlib.contextmanager
+def profiled(settings: Settings, file: Path, **more: object) -> Iterator[tuple[int, psutil.Process]]:
+    """The gateway under cProfile, which writes to the file when it ends."""
+    port = ports.any_free()
+    command = [sys.executable, "-m", "tests.bench.gateway.profiled", str(file), "gateway", "--port", str(port)]
+    with _running(command, environment(settings, **more), port) as process:
         yield port, process
 
 
