@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of a load")
     options = parser.parse_args()
     with servers(tuple(PARTS)) as settings:
-        setting = _prepared(settings, options.rounds, options.seconds)
+        setting = prepared(settings, options.rounds, options.seconds)
         chapters = [SCENARIOS[name](setting) for name in options.only.split(",") if name] or [
             scenario(setting) for scenario in SCENARIOS.values()
         ]
@@ -61,7 +61,8 @@ def main() -> None:
         page.write("gateway", chapters, f"make bench-gateway ROUNDS={options.rounds}")
 
 
-def _prepared(settings: Settings, rounds: int, seconds: float) -> Setting:
+def prepared(settings: Settings, rounds: int, seconds: float) -> Setting:
+    """Topics, tables, and a key for the load, on these servers."""
     make_topics(str(settings.kafka_bootstrap_servers), [scenarios.TOPIC])
     more = _MORE | {"secret_keys": new_master("bench")}
     _keylane(settings, more, "topics", "apply")

@@ -155,9 +155,7 @@ def half(setting: Setting) -> Chapter:
     with setting.keylane() as ours:
         for _ in range(setting.rounds):
             top = setting.measured(ours, connections=64, headers=setting.headers).answers.rate
-            found.append(
-                setting.measured(ours, connections=64, headers=setting.headers, rate=top / 2, seconds=5).answers
-            )
+            found.append(setting.measured(ours, connections=64, headers=setting.headers, rate=top / 2).answers)
             _tell(f"half of {top:,.0f}/s: P99 {found[-1].p99 * 1000:.1f} ms")
     return Chapter(
         title="Half of the top rate",
@@ -205,9 +203,8 @@ def light(setting: Setting) -> Chapter:
     with tempfile.TemporaryDirectory() as folder, setting.keylane() as (port, _):
         starts = Path(folder) / "starts"
         command = [*KEYLANE, "worker", "--group", catalogue.QUEUE]
-        worker = subprocess.Popen(
-            command, cwd=ROOT, env=environment(setting.settings, **setting.more) | {catalogue.STARTS: str(starts)}
-        )
+        named = environment(setting.settings, **setting.more, schema_registry_url=f"http://127.0.0.1:{port}/registry")
+        worker = subprocess.Popen(command, cwd=ROOT, env=named | {catalogue.STARTS: str(starts)})
         try:
             _begun(setting, port, starts, 0, patience=_BACKLOG)
             for number in range(setting.rounds):
@@ -234,7 +231,13 @@ def light(setting: Setting) -> Chapter:
 
 
 def _begun(setting: Setting, port: int, starts: Path, number: int, patience: float = 20.0) -> list[float]:
-    asked = {"rate": 100, "seconds": 8, "connections": 8, "keep": True, "first": (number + 1) * 1_000_000}
+    asked = {
+        "rate": 100,
+        "seconds": 2 * setting.seconds,
+        "connections": 8,
+        "keep": True,
+        "first": (number + 1) * 1_000_000,
+    }
     times = load(port=port, path=_PATH, body=JOB, headers=dict(setting.headers), **asked).times
     until = time.monotonic() + patience
     while True:
