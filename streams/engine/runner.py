@@ -220,7 +220,10 @@ class Runner:
             named = _marks(entry.record)[0] or b""
             name = named.decode(errors="replace")
             return self._verdicts.final(entry, self._works.get(named), name, error, "undecodable")
-        except RegistryUnavailableError:
+        except RegistryUnavailableError as error:
+            named = _marks(entry.record)[0] or b""
+            known = named.decode() if named in self._works else ""  # a label is never what a stranger wrote
+            self._telemetry.blocked(known, f"the record cannot be decoded for now: {error}")
             return Blocked(TRANSIENT_WAIT)
         ready = self._ready(entry)
         return Blocked(TRANSIENT_WAIT) if ready is None else ready

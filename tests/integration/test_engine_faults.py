@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 from aiokafka.protocol.group import LeaveGroupRequest
 
 from schemas.errors import RegistryUnavailableError
@@ -135,12 +136,14 @@ async def test_a_registry_that_is_away_makes_records_wait_and_never_makes_them_d
         raise RegistryUnavailableError("away")
 
     made.registry.schema = away
-    async with made.engine():
-        await made.publish(1)
-        await asked.wait()
-        made.registry.schema = answer
-        await ledger.reached(1)
+    with structlog.testing.capture_logs() as logs:
+        async with made.engine():
+            await made.publish(1)
+            await asked.wait()
+            made.registry.schema = answer
+            await ledger.reached(1)
     assert ledger.effects == [("t/a", 1)], "the first attempt, not the second"
+    assert "the record cannot be decoded for now: away" in {line.get("reason") for line in logs}
 
 
 async def test_a_handler_whose_server_is_away_waits_without_using_up_attempts(kit) -> None:
