@@ -42,7 +42,7 @@ from streams.deadletters.operation import Operations
 from streams.deadletters.reading import DeadLetters
 from streams.deadletters.writing import Clock
 from streams.gateway.acts import registrar
-from streams.gateway.app import HEALTH, RUNNER, Parts, create_app
+from streams.gateway.app import HEALTH, Parts, create_app
 from streams.gateway.health import HealthCheck
 from streams.gateway.limits import Limit, Limits
 from streams.gateway.peers import Origins, Peers
@@ -50,6 +50,7 @@ from streams.gateway.queues import Queues
 from streams.gateway.registry import registry_app
 from streams.gateway.registry_log import RegistryLog
 from streams.gateway.registry_store import RegistryStore
+from streams.gateway.serving import Runner
 from streams.groups import groups
 from streams.history import GROUP, TOPIC
 from streams.live.feed import Feed
@@ -268,7 +269,7 @@ def _live_topics() -> set[str]:
 
 @contextlib.asynccontextmanager
 async def _served(app: web.Application, settings: Settings, *, shared: bool) -> AsyncIterator[None]:
-    runner = web.AppRunner(app, shutdown_timeout=settings.drain_timeout, **RUNNER)
+    runner = Runner(app, shutdown_timeout=settings.drain_timeout)
     await runner.setup()
     host, port = settings.gateway_host, settings.gateway_port
     try:

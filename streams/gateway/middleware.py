@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 REQUEST_ID = web.RequestKey("request_id", str)
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_HEADERS = {
+HEADERS = {
     "Content-Security-Policy": POLICY,
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
@@ -38,6 +38,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+"""What every answer has."""
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _log = structlog.get_logger("streams.gateway.access")
 
@@ -54,7 +55,7 @@ class Around:
         self._metrics = metrics
         self._peers = peers
         self._origins = origins
-        self._headers = dict(_HEADERS)
+        self._headers = dict(HEADERS)
         if secure:
             self._headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
 
