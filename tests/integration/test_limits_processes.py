@@ -1,0 +1,107 @@
+"""Limits where four processes of a gateway count together."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import ClientSession, TCPConnector
+
+from streams.adapters import redis as adapter
+from streams.adapters.vault import new_master
+from tests.integration.test_gateway_processes import KEYLANE, Gateway, gateway
+
+__all__ = ["gateway"]  # a fixture
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from redis.asyncio import Redis
+
+    from streams.settings import Settings
+
+RATE, BURST, SECONDS = 50, 50, 5.0
+PATH = "/api/v1/stream-tickets"
+CLIENTS = 8  # of each key
+PACE = 0.02  # seconds a client that was refused waits: well below what would fill the bucket
+
+
+class Load:
+    """Asks with one key until the time is over and nothing is left, on the clock that counts.
+
+    What was let in lies between what was free in the ``shortest`` and in the ``longest`` time that the load may have
+    lasted: from the answer to the first request until the last refused one was sent, or from before to after these.
+    """
+
+    def __init__(self, url: str, key: str, redis: Redis) -> None:
+        self.told: Counter[int] = Counter()
+        self._client = ClientSession(url, headers={"X-API-Key": key}, connector=TCPConnector(limit=0))
+        self._redis = redis
+
+    async def run(self) -> None:
+        async with self._client:
+            await self._open()
+            before = await adapter.now(self._redis)
+            await self._ask()
+            after = await adapter.now(self._redis)
+            refused = await asyncio.gather(*(self._keep_asking(after + SECONDS) for _ in range(CLIENTS)))
+            self.shortest = max(refused) - after
+            self.longest = await adapter.now(self._redis) - before
+
+    async def _keep_asking(self, until: float) -> float:
+        """When the request was sent that was refused after the time was over."""
+        while True:
+            sent = await adapter.now(self._redis)
+            if await self._ask() == 429:
+                if sent > until:
+                    return sent
+                await asyncio.sleep(PACE)
+
+    async def _ask(self) -> int:
+        async with self._client.post(PATH) as response:
+            self.told[response.status] += 1
+            return response.status
+
+    async def _open(self) -> None:
+        """A connection for each client, before anything is counted."""
+
+        async def get() -> None:
+            async with self._client.get("/health/live") as response:
+                assert response.status == 200
+
+        await asyncio.gather(*(get() for _ in range(CLIENTS)))
+
+
+async def made(gateway: Gateway, name: str) -> str:
+    words = ("keys", "create", name, "--tenant", "steppe", "--scope", "jobs:read", "--json")
+    child = await asyncio.create_subprocess_exec(
+        *KEYLANE, *words, env=gateway._environment, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await child.communicate()
+    found: dict[str, Any] = json.loads(said)
+    return str(found["key"])
+
+
+async def test_four_processes_let_in_what_the_rate_says_to_a_hundredth_of_each_key(
+    gateway: Gateway, settings: Settings, unique: Callable[[str], str]
+) -> None:
+    limit = {"name": unique("by-key"), "per": "user", "rate": f"{RATE}/s", "burst": BURST, "routes": [f"POST {PATH}"]}
+    gateway._environment |= {
+        "KEYLANE_GATEWAY_AUTH": "key",
+        "KEYLANE_SECRET_KEYS": new_master("tests"),
+        "KEYLANE_LIMITS": json.dumps([limit]),
+    }
+    assert settings.redis_url
+    redis = adapter.connect(settings.redis_url)
+    async with gateway.running(4):
+        loads = [Load(gateway.url, await made(gateway, name), redis) for name in ("one", "other")]
+        await asyncio.gather(*(load.run() for load in loads))
+    await redis.aclose()
+
+    asked = [line for line in gateway.lines("request") if line["route"] == PATH]
+    assert {line["process"] for line in asked} == {0, 1, 2, 3}
+    for load in loads:
+        assert set(load.told) == {201, 429}
+        assert 0.99 * (BURST + RATE * load.shortest) <= load.told[201] <= 1.01 * (BURST + RATE * load.longest)
