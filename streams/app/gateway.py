@@ -70,6 +70,8 @@ if TYPE_CHECKING:
     from streams.ports import Tracing
     from streams.settings import Settings
 
+# Seconds; somebody waits for the answer. What Redis does not say at once is done without, or refused.
+_PATIENCE = {"redis_patience": 0.5, "sql_patience": 2.0}
 _log = structlog.get_logger(__name__)
 
 
@@ -90,8 +92,8 @@ async def gateway(settings: Settings, process: int | None = None) -> AsyncIterat
     async with contextlib.AsyncExitStack() as stack:
         store = None if settings.schema_registry_url else await _store(stack, settings)
         traces = await stack.enter_async_context(tracing(settings, "keylane-gateway"))
-        found = await stack.enter_async_context(connections(settings, store))
-        await sql.migrate(found.sql)
+        await _migrate(settings)
+        found = await stack.enter_async_context(connections(settings, store, **_PATIENCE))
         await _register(found.codec)
         progress = KafkaProgress(found.kafka, group=GROUP, topic=TOPIC)
         stack.push_async_callback(progress.stop)
@@ -150,6 +152,17 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+async def _migrate(settings: Settings) -> None:
+    # A migration, or waiting for another process that makes it, may take longer than anybody waits for an answer.
+    if settings.database_url is None:
+        return
+    engine = sql.connect(settings.database_url.get_secret_value(), pool_size=1)
+    try:
+        await sql.migrate(engine)
+    finally:
+        await engine.dispose()
 
 
 async def _events(stack: contextlib.AsyncExitStack, settings: Settings) -> KafkaPublisher | None:

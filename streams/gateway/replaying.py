@@ -66,7 +66,7 @@ class OperationRequest(Chosen):
     model_config = ConfigDict(strict=True)
 
     refs: Annotated[list[_Ref], Field(max_length=1_000, default_factory=list)]
-    limit: Annotated[int, Field(ge=1)] | None = None
+    limit: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
     rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 100.0
     reason: Annotated[str, StringConstraints(max_length=500)] = ""
     dry_run: bool = True

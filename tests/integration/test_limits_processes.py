@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import ClientSession, TCPConnector
+from pydantic import SecretStr
 
 from streams.adapters import redis as adapter
 from streams.adapters.vault import new_master
-from tests.integration.test_gateway_processes import KEYLANE, Gateway, gateway
+from tests.integration.test_gateway_processes import Gateway, gateway
+from tests.key_maker import stored_key
 
 __all__ = ["gateway"]  # a fixture
 
@@ -74,29 +76,22 @@ class Load:
         await asyncio.gather(*(get() for _ in range(CLIENTS)))
 
 
-async def made(gateway: Gateway, name: str) -> str:
-    words = ("keys", "create", name, "--tenant", "steppe", "--scope", "jobs:read", "--json")
-    child = await asyncio.create_subprocess_exec(
-        *KEYLANE, *words, env=gateway._environment, stdout=asyncio.subprocess.PIPE
-    )
-    said, _ = await child.communicate()
-    found: dict[str, Any] = json.loads(said)
-    return str(found["key"])
-
-
 async def test_four_processes_let_in_what_the_rate_says_to_a_hundredth_of_each_key(
     gateway: Gateway, settings: Settings, unique: Callable[[str], str]
 ) -> None:
     limit = {"name": unique("by-key"), "per": "user", "rate": f"{RATE}/s", "burst": BURST, "routes": [f"POST {PATH}"]}
+    master = new_master("tests")
     gateway._environment |= {
         "KEYLANE_GATEWAY_AUTH": "key",
-        "KEYLANE_SECRET_KEYS": new_master("tests"),
+        "KEYLANE_SECRET_KEYS": master,
         "KEYLANE_LIMITS": json.dumps([limit]),
     }
+    own = settings.model_copy(update={"secret_keys": SecretStr(master)})
+    keys = [(await stored_key(own, "jobs:read")).text for _ in range(2)]
     assert settings.redis_url
     redis = adapter.connect(settings.redis_url)
     async with gateway.running(4):
-        loads = [Load(gateway.url, await made(gateway, name), redis) for name in ("one", "other")]
+        loads = [Load(gateway.url, key, redis) for key in keys]
         await asyncio.gather(*(load.run() for load in loads))
     await redis.aclose()
 

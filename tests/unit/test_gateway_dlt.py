@@ -237,6 +237,7 @@ async def test_an_operation_that_was_interrupted_is_resumed(bench: Mortuary, mon
         ("replay", {"refs": ["x"]}, "/refs/0"),
         ("replay", {"rate": -1}, "/rate"),
         ("replay", {"limit": 0}, "/limit"),
+        ("replay", {"limit": 10**30}, "/limit"),
         ("replay", {"dry_run": 0}, "/dry_run"),
         ("replay", {"rate": "5"}, "/rate"),
         ("discard", {"until": 5}, "/until"),
