@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from streams.settings import Settings
 
-BOUND = ClientTimeout(total=12)  # seconds: what takes longer fails the test
-SLOW = 15.0  # seconds an answer takes: above every patience there is, and above the bound
+BOUND = ClientTimeout(total=8)  # seconds: what takes longer fails the test
+SLOW = 10.0  # seconds an answer takes: above every patience there is, and above the bound
 MANY = 100
 
 
