@@ -85,6 +85,31 @@ async def test_a_client_that_sends_too_slowly_is_given_up(bench: Bench) -> None:
         assert (await client.post("/api/v1/jobs", json=JOB)).status == 202
 
 
+async def test_headers_that_come_too_slowly_end_the_connection_and_an_idle_one_stays(bench: Bench) -> None:
+    bench.changes = {"body_patience": 0.3}
+    whole = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with bench.client() as client:
+        reader, writer = await asyncio.open_connection(client.host, client.port)
+        for _ in range(2):
+            for part in (whole[:9], whole[9:]):
+                writer.write(part)
+                await writer.drain()
+            assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 ")
+            idle = asyncio.create_task(reader.read())
+            _, waiting = await asyncio.wait([idle], timeout=0.6)
+            assert waiting, "a connection that is kept for the next request was closed"
+            idle.cancel()
+            await asyncio.gather(idle, return_exceptions=True)
+        writer.write(whole[:-2] + b"X-Slow: ")
+        end = asyncio.create_task(reader.read())
+        while not end.done():
+            writer.write(b"x")
+            await asyncio.wait([end], timeout=0.05)
+        writer.close()
+        assert await end == b""
+        assert (await client.post("/api/v1/jobs", json=JOB)).status == 202
+
+
 @pytest.mark.parametrize("framing", [b"Content-Length: 1000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n5\r\n"])
 async def test_a_client_that_breaks_off_leaves_nothing_behind(bench: Bench, framing: bytes, capsys: Any) -> None:
     async with served(bench) as port:
