@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     secret_keys: SecretStr | None = None  # id:base64 of 32 bytes, comma-separated; the first one makes new things
     jwt_issuers: SecretStr | None = None  # JSON list, see docs/access.md
     max_body_bytes: int = 1_048_576  # of a request, also when it is unpacked
-    body_timeout: float = 30.0  # seconds a whole body may take
+    body_timeout: float = 30.0  # seconds a whole body may take, and the headers before it
     max_unacknowledged: int = 5_000  # records that wait for the broker at once
     max_unacknowledged_bytes: int = 67_108_864
     event_acks: Literal["all", "leader"] = "all"  # who has an event that is accepted; jobs are always with all

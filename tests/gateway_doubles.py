@@ -19,10 +19,11 @@ from streams.deadletters.entry import Family
 from streams.deadletters.operation import Operations
 from streams.deadletters.reading import DeadLetters
 from streams.deadletters.writing import Clock
-from streams.gateway.app import HEALTH, RUNNER, Parts, create_app
+from streams.gateway.app import HEALTH, Parts, create_app
 from streams.gateway.looks import NothingThereError
 from streams.gateway.lookviews import LaneView, QueueList, QueueView, TopicList
 from streams.gateway.queues import Queues
+from streams.gateway.serving import Runner
 from streams.groups import groups
 from streams.history import Mark, merge, row
 from streams.job import Catalogue, Job, Queue
@@ -332,6 +333,13 @@ class MemoryRequests:
             raise self.away
 
 
+class GatewayServer(TestServer):
+    """Serves the gateway as it is served, on a free port."""
+
+    async def _make_runner(self, **options: Any) -> Runner:
+        return Runner(self.app, **options)
+
+
 @dataclass
 class Bench:
     """A gateway on stand-ins, and a client of it."""
@@ -387,9 +395,7 @@ class Bench:
     @asynccontextmanager
     async def client(self) -> AsyncIterator[TestClient[web.Request, web.Application]]:
         app = self.app()
-        server = TestServer(app)
-        await server.start_server(**RUNNER)
-        async with TestClient(server) as client:
+        async with TestClient(GatewayServer(app)) as client:
             app[HEALTH].started = True
             yield client
 

@@ -99,6 +99,7 @@ _MIGRATION_LOCK = 0x6B65796C_6D696772
 # shutting down, input/output error.
 _AWAY = {"08", "40", "53", "57", "58"}
 _BATCH = Batch(size=500, linger=0.02)
+_CONNECTING = 5.0  # seconds
 
 
 def connect(url: str | URL, *, pool_size: int = 10, ping: bool = True, patience: float = 30.0) -> AsyncEngine:
@@ -108,14 +109,19 @@ def connect(url: str | URL, *, pool_size: int = 10, ping: bool = True, patience:
         url: Of the database.
         pool_size: Connections that are kept.
         ping: Look whether a connection still lives before each use; without it, one use fails after a restart.
-        patience: Seconds until a statement without an answer counts as failed.
+        patience: Seconds until a statement without an answer counts as failed; so are connecting, and waiting for a
+            free connection, if 5 seconds are more.
     """
     return create_async_engine(
         url,
         pool_size=pool_size,
-        pool_timeout=5,
+        pool_timeout=min(patience, _CONNECTING),
         pool_pre_ping=ping,
-        connect_args={"timeout": 5, "command_timeout": patience, "server_settings": {"application_name": "keylane"}},
+        connect_args={
+            "timeout": min(patience, _CONNECTING),
+            "command_timeout": patience,
+            "server_settings": {"application_name": "keylane"},
+        },
     )
 
 

@@ -41,8 +41,16 @@ class Connections:
 
 
 @contextlib.asynccontextmanager
-async def connections(settings: Settings, registry: Registry | None = None) -> AsyncIterator[Connections]:
-    """Connect; ``registry`` replaces the client of the registry named by the settings.
+async def connections(
+    settings: Settings, registry: Registry | None = None, *, redis_patience: float = 2.0, sql_patience: float = 30.0
+) -> AsyncIterator[Connections]:
+    """Connect.
+
+    Args:
+        settings: With every server named.
+        registry: Replaces the client of the registry named by the settings.
+        redis_patience: Seconds until an answer counts as lost, which is asked for three times.
+        sql_patience: Seconds until a statement counts as failed.
 
     Raises:
         SettingsError: A server is neither named nor embedded.
@@ -58,9 +66,9 @@ async def connections(settings: Settings, registry: Registry | None = None) -> A
         if registry is None:
             registry = client = RegistryClient(settings.registry_url)
             stack.push_async_callback(client.close)
-        cache = redis.connect(redis_url, cafile=settings.redis_ssl_cafile)
+        cache = redis.connect(redis_url, cafile=settings.redis_ssl_cafile, timeout=redis_patience)
         stack.push_async_callback(cache.aclose)
-        engine = sql.connect(database_url)
+        engine = sql.connect(database_url, patience=sql_patience)
         stack.push_async_callback(engine.dispose)
         yield Connections(
             catalogue=load_catalogue(settings),

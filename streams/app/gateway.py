@@ -42,7 +42,7 @@ from streams.deadletters.operation import Operations
 from streams.deadletters.reading import DeadLetters
 from streams.deadletters.writing import Clock
 from streams.gateway.acts import registrar
-from streams.gateway.app import HEALTH, RUNNER, Parts, create_app
+from streams.gateway.app import HEALTH, Parts, create_app
 from streams.gateway.health import HealthCheck
 from streams.gateway.limits import Limit, Limits
 from streams.gateway.peers import Origins, Peers
@@ -50,6 +50,7 @@ from streams.gateway.queues import Queues
 from streams.gateway.registry import registry_app
 from streams.gateway.registry_log import RegistryLog
 from streams.gateway.registry_store import RegistryStore
+from streams.gateway.serving import Runner
 from streams.groups import groups
 from streams.history import GROUP, TOPIC
 from streams.live.feed import Feed
@@ -69,6 +70,8 @@ if TYPE_CHECKING:
     from streams.ports import Tracing
     from streams.settings import Settings
 
+# Seconds; somebody waits for the answer. What Redis does not say at once is done without, or refused.
+_PATIENCE = {"redis_patience": 0.5, "sql_patience": 2.0}
 _log = structlog.get_logger(__name__)
 
 
@@ -89,8 +92,8 @@ async def gateway(settings: Settings, process: int | None = None) -> AsyncIterat
     async with contextlib.AsyncExitStack() as stack:
         store = None if settings.schema_registry_url else await _store(stack, settings)
         traces = await stack.enter_async_context(tracing(settings, "keylane-gateway"))
-        found = await stack.enter_async_context(connections(settings, store))
-        await sql.migrate(found.sql)
+        await _migrate(settings)
+        found = await stack.enter_async_context(connections(settings, store, **_PATIENCE))
         await _register(found.codec)
         progress = KafkaProgress(found.kafka, group=GROUP, topic=TOPIC)
         stack.push_async_callback(progress.stop)
@@ -149,6 +152,17 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+async def _migrate(settings: Settings) -> None:
+    # A migration, or waiting for another process that makes it, may take longer than anybody waits for an answer.
+    if settings.database_url is None:
+        return
+    engine = sql.connect(settings.database_url.get_secret_value(), pool_size=1)
+    try:
+        await sql.migrate(engine)
+    finally:
+        await engine.dispose()
 
 
 async def _events(stack: contextlib.AsyncExitStack, settings: Settings) -> KafkaPublisher | None:
@@ -268,7 +282,7 @@ def _live_topics() -> set[str]:
 
 @contextlib.asynccontextmanager
 async def _served(app: web.Application, settings: Settings, *, shared: bool) -> AsyncIterator[None]:
-    runner = web.AppRunner(app, shutdown_timeout=settings.drain_timeout, **RUNNER)
+    runner = Runner(app, shutdown_timeout=settings.drain_timeout)
     await runner.setup()
     host, port = settings.gateway_host, settings.gateway_port
     try:

@@ -9,7 +9,7 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 
@@ -75,9 +75,6 @@ HEALTH = web.AppKey("health", Health)
 
 ROUTES = web.AppKey[tuple["RouteSpec", ...]]("routes", tuple)
 """What the application serves under a ``RouteSpec``."""
-
-RUNNER: dict[str, Any] = {"auto_decompress": False, "access_log": None}
-"""Options of ``aiohttp.web.AppRunner``: packed bodies are refused, not unpacked; the access log is our own."""
 
 # What changes under the other scopes is written down by the routes themselves, with what was before and after.
 _ACTS_FOR_TENANTS = {Scope.EVENTS_WRITE, Scope.JOBS_WRITE}

@@ -6,6 +6,8 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from pydantic import RootModel
+
 from streams.door import ProblemError, RouteSpec
 from streams.event import Attributes
 from streams.gateway import batches, body, cloudevents, idempotency
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
     from streams.gateway.problems import Problems
     from streams.metrics import Metrics
     from streams.ports import Message
+
+
+class EventsAccepted(RootModel[EventAccepted | BatchAnswer]):
+    """The answer to an event, or to a batch all of whose events were taken."""
 
 
 class Record(NamedTuple):
@@ -79,7 +85,7 @@ class EventRoutes:
                 body=documented,
                 other_bodies=dict(zip((cloudevents.STRUCTURED, cloudevents.BATCH), cloud_events, strict=True)),
                 headers=idempotency.HEADERS,
-                answer=EventAccepted,
+                answer=EventsAccepted,
                 answers={HTTPStatus.MULTI_STATUS: BatchAnswer},
                 statuses={
                     202: "The broker has acknowledged the event, or all events of the batch (then as for 207).",

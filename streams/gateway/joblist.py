@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from streams.door import RouteSpec
 from streams.gateway import body, cursors
 from streams.gateway.access import CALLER, Scope
 from streams.gateway.jobs import json_answer, view
-from streams.gateway.models import Key, Name, Tenant
+from streams.gateway.models import Key, Moment, Name, Tenant
 from streams.gateway.views import JobList
 from streams.history import JobFilters, Mark
 
@@ -37,8 +37,8 @@ class JobQuery(BaseModel):
     queue: Name | None = None
     status: State | None = None
     key: Key | None = None
-    created_after: AwareDatetime | None = None
-    created_before: AwareDatetime | None = None
+    created_after: Moment | None = None
+    created_before: Moment | None = None
     cursor: Annotated[str, Field(max_length=cursors.LONGEST)] | None = None
     limit: Annotated[int, Field(ge=1, le=1_000)] = 100
 

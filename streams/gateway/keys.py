@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.contract import Problem
 from streams.door import ProblemError, RouteSpec
@@ -16,7 +16,7 @@ from streams.gateway.access import CALLER, Scope
 from streams.gateway.acts import act
 from streams.gateway.intake import rfc3339
 from streams.gateway.jobs import json_answer
-from streams.gateway.models import Answer, Name, Tenant
+from streams.gateway.models import Answer, Moment, Name, Tenant
 from streams.keys import PREFIX, Order, issue
 
 if TYPE_CHECKING:
@@ -39,12 +39,6 @@ class Keyring:
     cache: KeyCache
 
 
-def _text(value: object) -> object:
-    if not isinstance(value, str):
-        raise ValueError("a time is RFC 3339 text")  # noqa: TRY004 - pydantic reports ValueErrors
-    return value
-
-
 class KeyRequest(BaseModel):
     """A key to be made, by default for the caller's tenant; for an admin without one, for all tenants."""
 
@@ -53,7 +47,7 @@ class KeyRequest(BaseModel):
     name: Name
     scopes: Annotated[list[Annotated[Scope, Field(strict=False)]], Field(min_length=1, max_length=len(Scope))]
     tenant: Tenant | None = None
-    expires_at: Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_text)] | None = None
+    expires_at: Moment | None = None
 
 
 class KeyQuery(BaseModel):

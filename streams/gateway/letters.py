@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.errors import RegistryUnavailableError, UndecodableError
 from streams.core import headers as h
@@ -22,7 +22,7 @@ from streams.gateway.deadletters import shown
 from streams.gateway.intake import rfc3339
 from streams.gateway.jobs import json_answer
 from streams.gateway.letterviews import ChapterView, LetterDetail, LetterList
-from streams.gateway.models import Key, Name, Tenant
+from streams.gateway.models import Key, Moment, Name, Tenant
 from streams.job import TransientError
 from streams.live import positions
 from streams.ports import TopicPartition
@@ -62,8 +62,8 @@ class Chosen(BaseModel):
     key: Key | None = None
     type: Name | None = None
     exception: Name | None = None
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
 
 
 class LetterQuery(Chosen):

@@ -22,7 +22,7 @@ class Lookup:
     """Reads the history, and on a miss waits until it has come to where the topic ended when the question was asked.
 
     Args:
-        patience: Seconds until a history that is behind becomes a problem.
+        patience: Seconds until a history that is slow or behind becomes a problem.
     """
 
     def __init__(self, history: JobHistory, progress: Progress, *, patience: float = PATIENCE) -> None:
@@ -37,14 +37,11 @@ class Lookup:
             ProblemError: The history is too far behind to know.
             TransientError: The database or the broker is away.
         """
-        found = await self._history.find(job_id, tenant)
-        if found is not None:
-            return found
         try:
             async with asyncio.timeout(self._patience):
-                return await self._after_catching_up(job_id, tenant)
+                return await self._history.find(job_id, tenant) or await self._after_catching_up(job_id, tenant)
         except TimeoutError:
-            detail = "The history of jobs is behind and does not know this id yet; ask again in a moment."
+            detail = "The history of jobs is slow, or behind and does not know this id yet; ask again in a moment."
             raise ProblemError("unavailable", detail, retry_after=1) from None
 
     async def _after_catching_up(self, job_id: str, tenant: str | None) -> JobRow | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, TypeAdapter
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, TypeAdapter
 
 from schemas.contract import Problem, pointer
 
@@ -20,6 +20,19 @@ _EXTENSION = re.compile(r"[a-z0-9]{1,64}")
 _VALUE = re.compile("[^\x00-\x1f\x7f\ud800-\udfff]*")
 _LINE = r"^[^\x00-\x1f\x7f]+$"
 _TIME = TypeAdapter(AwareDatetime)
+_DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)?")
+
+
+def date_time(value: Any) -> Any:
+    """Text that is written as a date-time; pydantic alone also takes numbers and dates for one.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not isinstance(value, str) or not _DATE_TIME.fullmatch(value):
+        raise ValueError("must be a date-time as RFC 3339 writes it")
+    return value
+
 
 Tenant = Annotated[str, StringConstraints(max_length=128, pattern=r"^[^/\x00-\x20\x7f]+$")]
 """Whose it is: the part of the record key before the slash."""
@@ -32,6 +45,9 @@ Id = Annotated[str, StringConstraints(max_length=200, pattern=r"^[A-Za-z0-9][A-Z
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=_LINE)]
 """Text of one line."""
+
+Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(date_time)]
+"""A date-time with its offset."""
 
 
 class Request(BaseModel):

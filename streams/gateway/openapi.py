@@ -104,7 +104,7 @@ def _operation(route: RouteSpec, schemas: dict[Any, Any]) -> dict[str, Any]:
         "summary": route.summary,
         "operationId": name,
         "parameters": [*_path_parameters(route), *_query_parameters(route), *_header_parameters(route)],
-        "responses": {str(status): _response(route, status, schemas) for status in sorted(route.statuses)},
+        "responses": {str(status): _response(route, status, text, schemas) for status, text in _statuses(route)},
     }
     if route.scope is not None:
         operation["description"] = f"Needs the scope {route.scope}."
@@ -139,8 +139,15 @@ def _header_parameters(route: RouteSpec) -> list[dict[str, Any]]:
     return [{"name": name, "in": "header", "required": False, **what} for name, what in route.headers.items()]
 
 
-def _response(route: RouteSpec, status: int, schemas: dict[Any, Any]) -> dict[str, Any]:
-    response: dict[str, Any] = {"description": route.statuses[status]}
+def _statuses(route: RouteSpec) -> list[tuple[int, str]]:
+    """Those of the route, and those that stand before it."""
+    limited = {} if route.scope is None else {429: "A limit is used up; Retry-After says when to come again."}
+    slow = {408: "The body came too slowly."} if _bodies(route) else {}
+    return sorted({**limited, **slow, **route.statuses}.items())
+
+
+def _response(route: RouteSpec, status: int, text: str, schemas: dict[Any, Any]) -> dict[str, Any]:
+    response: dict[str, Any] = {"description": text}
     if status >= _FIRST_ERROR and not route.answers_errors:
         response["content"] = {MEDIA_TYPE: {"schema": {"$ref": _REFERENCE.format(model="Problem")}}}
     elif (answer := route.answers.get(status, route.answer)) is not None:

@@ -5,7 +5,6 @@ Invariant: an option is carried out or refused by its name; none is ignored.
 
 from __future__ import annotations
 
-import re
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -13,7 +12,6 @@ from zoneinfo import available_timezones
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -23,14 +21,13 @@ from pydantic import (
 )
 
 from schemas.contract import Problem
-from streams.gateway.models import Id, Key, Name, Request, Tenant
+from streams.gateway.models import Id, Key, Moment, Name, Request, Tenant, date_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MOST_RECORDS = 1_000  # of a batch
 _YEAR = 31_536_000.0  # seconds
-_DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)?")
 _ZONES = available_timezones()
 
 
@@ -40,17 +37,9 @@ def _zone(name: str) -> str:
     return name
 
 
-def _date_time(value: Any) -> Any:
-    # Pydantic alone also takes numbers and dates for a date-time.
-    if not isinstance(value, str) or not _DATE_TIME.fullmatch(value):
-        raise ValueError("must be a date-time as RFC 3339 writes it")
-    return value
-
-
 _Queue = Annotated[str, StringConstraints(max_length=100, pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 _Zone = Annotated[str, AfterValidator(_zone)]
-_Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_date_time)]
-_Moment = Annotated[datetime, Field(strict=False), BeforeValidator(_date_time)]
+_LocalOrNot = Annotated[datetime, Field(strict=False), BeforeValidator(date_time)]
 _Url = Annotated[HttpUrl, Field(strict=False)]
 
 
@@ -79,11 +68,11 @@ class JobOptions(Request):
 
     queue: Annotated[_Queue | None, Field(description="The type's own; another one is not carried out yet.")] = None
     priority: Annotated[int | None, Field(ge=0, le=9, description="Not carried out yet.")] = None
-    run_at: Annotated[_Moment | None, Field(description="Not carried out yet.")] = None
+    run_at: Annotated[_LocalOrNot | None, Field(description="Not carried out yet.")] = None
     delay: Annotated[float | None, Field(gt=0, le=_YEAR, description="Seconds. Not carried out yet.")] = None
     time_zone: Annotated[_Zone | None, Field(description="Of a run_at without an offset. Not carried out yet.")] = None
     attempts: Annotated[int | None, Field(ge=1, le=100, description="Not carried out yet.")] = None
-    expires_at: Annotated[_Time | None, Field(description="Not carried out yet.")] = None
+    expires_at: Annotated[Moment | None, Field(description="Not carried out yet.")] = None
     dedupe: Annotated[Dedupe | None, Field(description="Not carried out yet.")] = None
     callback: Annotated[Callback | None, Field(description="Not carried out yet.")] = None
 

@@ -13,7 +13,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from schemas.contract import Problem
 from streams.deadletters.entry import format_ref
@@ -63,8 +63,10 @@ class OperationRequest(Chosen):
     entries per second, 0 for no limit; a discard has none. ``resume`` goes on with an operation that was interrupted.
     """
 
-    refs: Annotated[tuple[_Ref, ...], Field(max_length=1_000)] = ()
-    limit: Annotated[int, Field(ge=1)] | None = None
+    model_config = ConfigDict(strict=True)
+
+    refs: Annotated[list[_Ref], Field(max_length=1_000, default_factory=list)]
+    limit: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
     rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 100.0
     reason: Annotated[str, StringConstraints(max_length=500)] = ""
     dry_run: bool = True

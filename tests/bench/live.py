@@ -18,7 +18,8 @@ import uvloop
 from aiohttp import ClientSession
 
 from streams.dev import ports
-from streams.gateway.app import HEALTH, RUNNER
+from streams.gateway.app import HEALTH
+from streams.gateway.serving import Runner
 from tests.unit.test_live_feed import Live, status
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ async def serve(port: int) -> None:
 
     live = Live()
     app: web.Application = live.app()
-    runner = web.AppRunner(app, **RUNNER)
+    runner = Runner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port, backlog=4_096).start()
     app[HEALTH].started = True

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import logging
@@ -296,6 +297,27 @@ async def test_mutated_requests_are_refused_by_the_gateway_too() -> None:
         assert (await client.post("/api/v1/jobs?a", data=BODY, headers=JSON | headers)).status == 401
         assert gate.nonces.taken == {}
         assert (await client.post("/api/v1/jobs", data=BODY, headers=JSON | headers)).status == 202
+
+
+@pytest.mark.parametrize("kind", ["no credentials", "an unknown key", "a key revoked", "an unknown signer", "stale"])
+async def test_who_proves_nothing_is_refused_before_a_body_is_read(kind: str) -> None:
+    gate = Gate("hmac,key")
+    key, gone = gate.key("jobs:write"), gate.key("jobs:write")
+    signed = gate.signed(key, *POST, BODY)
+    gate.store.keys[gone.key.prefix] = gone.key.revoked(1)
+    headers = {
+        "no credentials": {},
+        "an unknown key": {"X-API-Key": key.text.replace(key.key.prefix, "0" * 12)},
+        "a key revoked": {"X-API-Key": gone.text},
+        "an unknown signer": signed | {signing.KEY: "0" * 12},
+        "stale": signed | {signing.TIMESTAMP: "1"},
+    }[kind]
+    lines = "".join(f"{name}: {value}\r\n" for name, value in (JSON | headers).items())
+    async with gate.bench().client() as client:
+        reader, writer = await asyncio.open_connection(client.host, client.port)
+        writer.write(f"POST /api/v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 90000\r\n{lines}\r\n".encode())
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 401 ")
+        writer.close()
 
 
 async def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:

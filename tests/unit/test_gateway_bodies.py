@@ -14,10 +14,11 @@ import pytest
 from aiohttp import ClientSession, StreamReader, web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.test_utils import make_mocked_request
+from structlog.testing import capture_logs
 
 from streams.door import ProblemError
 from streams.gateway import body
-from streams.gateway.app import RUNNER
+from streams.gateway.serving import Runner
 from tests.eventually import eventually
 from tests.gateway_doubles import JOB, Bench
 
@@ -88,6 +89,31 @@ async def test_a_client_that_sends_too_slowly_is_given_up(bench: Bench) -> None:
         assert (await client.post("/api/v1/jobs", json=JOB)).status == 202
 
 
+async def test_headers_that_come_too_slowly_end_the_connection_and_an_idle_one_stays(bench: Bench) -> None:
+    bench.changes = {"body_patience": 0.3}
+    whole = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with bench.client() as client:
+        reader, writer = await asyncio.open_connection(client.host, client.port)
+        for _ in range(2):
+            for part in (whole[:9], whole[9:]):
+                writer.write(part)
+                await writer.drain()
+            assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 ")
+            idle = asyncio.create_task(reader.read())
+            _, waiting = await asyncio.wait([idle], timeout=0.6)
+            assert waiting, "a connection that is kept for the next request was closed"
+            idle.cancel()
+            await asyncio.gather(idle, return_exceptions=True)
+        writer.write(whole[:-2] + b"X-Slow: ")
+        end = asyncio.create_task(reader.read())
+        while not end.done():
+            writer.write(b"x")
+            await asyncio.wait([end], timeout=0.05)
+        writer.close()
+        assert await end == b""
+        assert (await client.post("/api/v1/jobs", json=JOB)).status == 202
+
+
 @pytest.mark.parametrize("framing", [b"Content-Length: 1000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n5\r\n"])
 async def test_a_client_that_breaks_off_leaves_nothing_behind(bench: Bench, framing: bytes, capsys: Any) -> None:
     async with served(bench) as port:
@@ -110,12 +136,39 @@ async def test_a_client_that_breaks_off_leaves_nothing_behind(bench: Bench, fram
 @asynccontextmanager
 async def served(bench: Bench) -> AsyncIterator[int]:
     """The gateway as it is served: the tests' own server would end the handlers of clients that leave."""
-    runner = web.AppRunner(bench.app(), **RUNNER)
+    runner = Runner(bench.app())
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     yield runner.addresses[0][1]
     await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /api/v1/jobs?x=" + b"s3cret" * 2_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nAuthorization: Bearer s3cret\x00\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nX-Long: " + b"s3cret" * 2_000 + b"\r\n\r\n",
+        b"\x16\x03\x01s3cret\r\n\r\n",
+    ],
+    ids=["a line too long", "a header that is none", "a header too long", "no HTTP"],
+)
+async def test_what_is_no_request_is_a_problem_that_repeats_nothing(bench: Bench, sent: bytes, caplog: Any) -> None:
+    with capture_logs() as logs:
+        async with bench.client() as client:
+            reader, writer = await asyncio.open_connection(client.host, client.port)
+            writer.write(sent)
+            head, _, said = (await reader.read()).partition(b"\r\n\r\n")
+            writer.close()
+    problem = json.loads(said)
+    assert b" 400 " in head.splitlines()[0]
+    assert (problem["title"], problem["status"]) == ("Bad Request", 400)
+    for header in (b"Content-Type: application/problem+json", b"X-Content-Type-Options: nosniff", b"X-Request-Id: "):
+        assert header in head
+    (line,) = [line for line in logs if line["event"] == "no request"]
+    assert line["request_id"] == problem["request_id"]
+    assert "s3cret" not in f"{said!r}{head!r}{logs}{caplog.text}"
 
 
 async def test_a_chunk_that_is_none_is_no_error_of_ours(bench: Bench) -> None:

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession, web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 from structlog.testing import capture_logs
 
-from streams.gateway.app import HEALTH, RUNNER
+from streams.gateway.app import HEALTH
 from streams.gateway.health import HealthCheck
+from streams.gateway.serving import Runner
 from tests.eventually import eventually
-from tests.gateway_doubles import JOB, Bench
+from tests.gateway_doubles import JOB, Bench, GatewayServer
 
 
 class Dependency:
@@ -95,9 +96,7 @@ async def test_many_probes_ask_a_dependency_once() -> None:
 
 async def test_start_and_stop_are_told_to_the_orchestrator() -> None:
     app = Bench().app()
-    server = TestServer(app)
-    await server.start_server(**RUNNER)
-    async with TestClient(server) as client:
+    async with TestClient(GatewayServer(app)) as client:
         paths = [prefix + path for prefix in ("", "/api/v1") for path in ("/health/startup", "/health/ready")]
         assert {(await answer(client, path))[0] for path in paths} == {503}
         app[HEALTH].started = True
@@ -111,7 +110,7 @@ async def test_start_and_stop_are_told_to_the_orchestrator() -> None:
 async def test_a_request_under_way_is_answered_before_the_end() -> None:
     bench = Bench(changes={"patience": 10.0})
     bench.log.hangs = {"jobs.emails"}
-    runner = web.AppRunner(bench.app(), shutdown_timeout=10, **RUNNER)
+    runner = Runner(bench.app(), shutdown_timeout=10)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

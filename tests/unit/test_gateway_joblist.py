@@ -96,6 +96,7 @@ async def test_a_list_is_of_what_was_asked_for(bench: Bench, query: dict[str, st
         ({"key": "a\0b"}, "/key"),
         ({"created_after": "yesterday"}, "/created_after"),
         ({"created_after": "2026-11-24T10:00:00"}, "/created_after"),
+        ({"created_before": "0.5"}, "/created_before"),
         ({"sort": "id"}, "/sort"),
         ({"cursor": "!"}, "/cursor"),
         ({"cursor": "AAAA"}, "/cursor"),

@@ -112,7 +112,7 @@ async def test_answers_are_as_described() -> None:
         validator(api, "JobBatchBody").validate({"jobs": [JOB]})
         validator(api, "BatchAnswer").validate(await (await client.post("/api/v1/jobs:batch", json=batch)).json())
         validator(api, "Statistics").validate(await (await client.get("/api/v1/idempotency/stats")).json())
-        validator(api, "EventAccepted").validate(await (await client.post("/api/v1/events", json=EVENT)).json())
+        validator(api, "EventsAccepted").validate(await (await client.post("/api/v1/events", json=EVENT)).json())
         validator(api, "HealthView").validate(await (await client.get("/health")).json())
         validator(api, "Problem").validate(await (await client.get("/nowhere")).json(content_type=None))
         validator(api, "DeadLetterList").validate(await (await client.get("/api/admin/dlq")).json())

@@ -44,5 +44,9 @@ async def _close(producer: AIOKafkaProducer, patience: float) -> None:
         # stop() waits for every batch, and an idempotent producer never gives one up: there is no public way to do so.
         # The sender ends first, since it still puts back what it has under way.
         await producer._sender.close()  # noqa: SLF001 - see above
-        producer._message_accumulator.fail_all(KafkaTimeoutError())  # noqa: SLF001 - see above
+        waiting = producer._message_accumulator  # noqa: SLF001 - see above
+        for batches in waiting._batches.values():  # noqa: SLF001 - see above
+            # A batch takes itself out of these when it fails; one that was put back is not among them any more.
+            waiting._pending_batches.update(batches)  # noqa: SLF001 - see above
+        waiting.fail_all(KafkaTimeoutError())
     await ending

@@ -13,6 +13,7 @@ from streams.dev.stack import PARTS
 from tests.bench import page
 from tests.bench.broker import make_topics, servers
 from tests.bench.gateway import catalogue, scenarios
+from tests.bench.gateway.lookups import lookups
 from tests.bench.gateway.maker import NUMBER
 from tests.bench.gateway.profile import profile
 from tests.bench.gateway.servers import KEYLANE, environment, keylane
@@ -30,6 +31,7 @@ SCENARIOS: dict[str, Callable[[Setting], Chapter]] = {
     "half": scenarios.half,
     "batches": scenarios.batches,
     "light": scenarios.light,
+    "lookups": lookups,
     "profile": profile,
 }
 # Every check switched on: an API key, limits that are counted in Redis and never reached, and Idempotency-Keys.
