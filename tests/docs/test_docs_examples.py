@@ -280,6 +280,8 @@ def test_programs_and_commands_use_the_client_as_shown(deployment: Deployment) -
     assert "[202, 202, 202]\nTrue\ninvalid-request /payload/email" in said
     assert said.count('"status": "completed"') == 2, "submitted and waited for, and shown"
     assert "acme/u-8" in said
+    assert "published 1 records" in said
+    assert "dead letters of" in said, "what would be replayed"
 
 
 def test_a_sign_in_is_notified_as_shown(deployment: Deployment) -> None:
