@@ -53,9 +53,8 @@ def ls(
     Console().print(view.table(letters))
     for name in sorted({letter.operation for letter in letters if letter.unfinished and letter.operation}):
         kind, _, operation_id = name.partition(" ")
-        typer.echo(
-            f"{name} has not finished: resume it with 'keylane dlt {kind} --replay-id {operation_id} --yes'", err=True
-        )
+        command = f"keylane dlt {kind} --replay-id {operation_id} --yes" + (f" --url {url}" if url else "")
+        typer.echo(f"{name} has not finished: resume it with '{command}'", err=True)
 
 
 async def _letters(url: str | None, filters: Filters, limit: int) -> list[DeadLetterView]:

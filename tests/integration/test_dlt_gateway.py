@@ -123,6 +123,8 @@ async def test_a_replay_whose_gateway_stops_is_resumed_through_another_one_witho
     (unfinished,) = {entry["operation"] for entry in await desk.ls() if entry["unfinished"]}
     assert f"resume it with 'keylane dlt {unfinished.replace(' ', ' --replay-id ')} --yes --url" in stopped.err
     async with served(ready, desk) as second:
+        listed = await second.run("ls", "--limit", "1")
+        assert listed.err.strip().endswith(f"--yes --url {second.url}'")
         resume = ("replay", "--replay-id", unfinished.split()[1], "--yes")
         resumed = await second.run(*resume, "--rate", "0", "--output", "json")
         assert resumed.code == 0, resumed.err
