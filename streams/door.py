@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 class Progress(Protocol):
     """How far a consumer group has come with a topic."""
 
-    async def end(self, key: bytes) -> tuple[TopicPartition, int]:
-        """The partition records of the key go to, and its end as of now.
+    async def ends(self) -> Mapping[TopicPartition, int]:
+        """Where the topic's partitions end now.
 
         Raises:
             TransientError: The broker did not answer, or the topic does not exist.
         """
 
-    async def reached(self, partition: TopicPartition, offset: int) -> bool:
-        """Whether the group has finished everything before the offset.
+    async def reached(self, ends: Mapping[TopicPartition, int]) -> bool:
+        """Whether the group has finished everything before these offsets.
 
         Raises:
             TransientError: The broker did not answer.

@@ -126,6 +126,11 @@ class JobFilters:
     created_before: int | None = None
 
 
+def status_key(tenant: str, job_id: str) -> bytes:
+    """The record key of the statuses of a job: no other tenant's job has it, so compaction keeps the last of each."""
+    return f"{tenant}/{job_id}".encode()
+
+
 class Mark(NamedTuple):
     """Where a page of a list ends: lists go from the newest job to the oldest."""
 

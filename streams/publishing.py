@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from streams.envelope import UnpublishableError, envelope
+from streams.envelope import CloudEvent, Plain, UnpublishableError, envelope
 from streams.event import record_key, to_headers
 from streams.ports import Message
 
@@ -27,42 +27,45 @@ if TYPE_CHECKING:
 IN_FLIGHT = 2_000  # records sent and not yet acknowledged
 
 
-class RecordEncoder:
-    """Makes records of values.
+class Checked(NamedTuple):
+    """A value that fits its contract, with where its record goes; ``entity`` is the one that was named."""
+
+    envelope: Plain | CloudEvent
+    contract: Contract
+    model: BaseModel
+    topic: str
+    key: bytes
+    entity: str | None
+
+
+class Checker:
+    """Sees whether values can be published.
 
     Args:
-        codec: Encodes payloads.
         contracts: What may be published.
         jobs: Where jobs go, and which entity of theirs is the key where none is named.
-        new_id: Gives an id to what has none.
     """
 
-    def __init__(
-        self, codec: Codec, contracts: Iterable[Contract], jobs: Iterable[Job], new_id: Callable[[], str]
-    ) -> None:
-        self._codec = codec
+    def __init__(self, contracts: Iterable[Contract], jobs: Iterable[Job]) -> None:
         self._contracts = {contract.name: contract for contract in contracts if contract.kind != "internal"}
         self._jobs = {job.type: job for job in jobs}
-        self._new_id = new_id
 
-    async def encode(self, value: Any) -> Message:
-        """The record of a value in either form.
+    def check(self, value: Any) -> Checked:
+        """The value as what it is, in either form.
 
         Raises:
-            UnpublishableError: The value is not what it should be.
-            SchemaRefusedError: The registry does not accept the contract's schema.
-            RegistryUnavailableError: The registry cannot be reached.
+            UnpublishableError: It is not what it should be.
         """
         found = envelope(value)
         contract = self._contract(found.type)
         try:
             model = contract.from_value(found.data)
-            payload = await self._codec.encode(contract, model)
-            topic, entity = self._target(contract, model, found.named_entity())
+            named = found.named_entity()
+            topic, entity = self._target(contract, model, named)
             key = record_key(found.tenant, entity)
         except ValueError as error:
             raise UnpublishableError(str(error)) from None
-        return Message(topic, key, payload, to_headers(found.attributes(self._new_id)))
+        return Checked(found, contract, model, topic, key, named)
 
     def _contract(self, name: str) -> Contract:
         try:
@@ -82,12 +85,45 @@ class RecordEncoder:
         return f"jobs.{job.queue}", entity or job.key(model)
 
 
+class RecordEncoder:
+    """Makes records of values.
+
+    Args:
+        codec: Encodes payloads.
+        new_id: Gives an id to what has none.
+    """
+
+    def __init__(self, codec: Codec, checker: Checker, new_id: Callable[[], str]) -> None:
+        self._codec = codec
+        self._checker = checker
+        self._new_id = new_id
+
+    async def encode(self, value: Any) -> Message:
+        """The record of a value in either form.
+
+        Raises:
+            UnpublishableError: The value is not what it should be.
+            SchemaRefusedError: The registry does not accept the contract's schema.
+            RegistryUnavailableError: The registry cannot be reached.
+        """
+        found = self._checker.check(value)
+        try:
+            payload = await self._codec.encode(found.contract, found.model)
+        except ValueError as error:
+            raise UnpublishableError(str(error)) from None
+        return Message(found.topic, found.key, payload, to_headers(found.envelope.attributes(self._new_id)))
+
+
 class Report(NamedTuple):
-    """How a publication went: records acknowledged, values that were bad, and the one it stopped at."""
+    """How a publication went: records acknowledged, values that were bad, and the one it stopped at.
+
+    ``behind``: of those published, so many stand behind that one.
+    """
 
     published: int
     bad: int
     stopped_at: Bad | None = None
+    behind: int = 0
 
 
 class Bad(NamedTuple):

@@ -82,6 +82,7 @@ class Settings(BaseSettings):
     live_subscribers: int = 10_000  # streams and WebSockets of one gateway at once
     public_url: str | None = None
     api_key: SecretStr | None = None  # of the commands that speak to a gateway
+    signing_secret: SecretStr | None = None  # they sign with it instead of sending the key
     limits: tuple[dict[str, Any], ...] = ()  # of requests; see streams.gateway.limits.Limit
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()  # whose X-Forwarded-For is believed
     cors_origins: tuple[str, ...] = ()

@@ -214,10 +214,10 @@ class MemoryHistory:
             raise self.away
         return {}
 
-    async def end(self, _key: bytes) -> tuple[TopicPartition, int]:
-        return TopicPartition("job-status", 0), 1
+    async def ends(self) -> dict[TopicPartition, int]:
+        return {TopicPartition("job-status", 0): 1}
 
-    async def reached(self, _partition: TopicPartition, _offset: int) -> bool:
+    async def reached(self, _ends: Mapping[TopicPartition, int]) -> bool:
         return self.caught_up
 
 

@@ -60,8 +60,8 @@ def links_of(span: ReadableSpan) -> list[str]:
 
 def row_of(span: ReadableSpan) -> SpanRow:
     """The row of the table a span belongs to."""
-    kind = span.kind.name.lower()
-    (row,) = [row for row in TABLE if row.kind == kind]
+    kind, operation = span.kind.name.lower(), span.name.split()[0]
+    (row,) = [row for row in TABLE if row.kind == kind and row.name.split()[0] in {operation, "{method}"}]
     return row
 
 

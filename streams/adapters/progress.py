@@ -1,7 +1,4 @@
-"""How far a consumer group has come with a topic: the ``Progress`` port on connections that are kept.
-
-Invariant: the partition of a key is the one aiokafka's (and Java's) default partitioner chooses.
-"""
+"""How far a consumer group has come with a topic: the ``Progress`` port on connections that are kept."""
 
 from __future__ import annotations
 
@@ -13,7 +10,6 @@ import aiokafka
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
-from aiokafka.partitioner import DefaultPartitioner
 
 from streams.job import TransientError
 from streams.ports import TopicPartition
@@ -36,37 +32,33 @@ class KafkaProgress:
         self._options = {**options, "request_timeout_ms": _TIMEOUT}
         self._group = group
         self._topic = topic
-        self._partition_of = DefaultPartitioner()
         self._admin: AIOKafkaAdminClient | None = None
         self._consumer: AIOKafkaConsumer | None = None
-        self._partitions: Sequence[int] = ()
+        self._partitions: Sequence[aiokafka.TopicPartition] = ()
         self._connecting = asyncio.Lock()
 
-    async def end(self, key: bytes) -> tuple[TopicPartition, int]:
-        """The partition of the key, and its end as of now.
+    async def ends(self) -> dict[TopicPartition, int]:
+        """Where the topic's partitions end now.
 
         Raises:
             TransientError: The broker did not answer, or the topic does not exist.
         """
         with self._away():
             _, consumer = await self._connected()
-            place = TopicPartition(self._topic, self._partition_of(key, self._partitions, self._partitions))
-            native = aiokafka.TopicPartition(*place)
-            return place, (await consumer.end_offsets([native]))[native]
+            found = await consumer.end_offsets(self._partitions)
+        return {TopicPartition(*native): end for native, end in found.items()}
 
-    async def reached(self, partition: TopicPartition, offset: int) -> bool:
-        """Whether the group has committed the offset; nothing needs a commit where the log is empty.
+    async def reached(self, ends: Mapping[TopicPartition, int]) -> bool:
+        """Whether the group has committed these offsets; nothing needs a commit where the log is empty.
 
         Raises:
             TransientError: The broker did not answer.
         """
-        if offset == 0:
-            return True
-        native = aiokafka.TopicPartition(*partition)
+        written = {aiokafka.TopicPartition(*place): end for place, end in ends.items() if end}
         with self._away():
             admin, _ = await self._connected()
-            found = await admin.list_consumer_group_offsets(self._group, partitions=[native])
-        return native in found and int(found[native].offset) >= offset
+            found = await admin.list_consumer_group_offsets(self._group, partitions=list(written))
+        return all(native in found and int(found[native].offset) >= end for native, end in written.items())
 
     async def ping(self) -> None:
         """Ask the broker for a sign of life.
@@ -74,7 +66,7 @@ class KafkaProgress:
         Raises:
             TransientError: It gave none.
         """
-        await self.end(b"")
+        await self.ends()
 
     async def stop(self) -> None:
         """Disconnect."""
@@ -111,8 +103,8 @@ class KafkaProgress:
             raise TransientError(f"Kafka does not tell how far {self._group} is: {type(error).__name__}") from error
 
 
-def _partitions(described: Sequence[Mapping[str, Any]], topic: str) -> list[int]:
+def _partitions(described: Sequence[Mapping[str, Any]], topic: str) -> list[aiokafka.TopicPartition]:
     found = [sorted(each["partition"] for each in one["partitions"]) for one in described if one["topic"] == topic]
     if not found or not found[0]:
         raise TransientError(f"the topic {topic} does not exist: run `keylane topics apply`")
-    return found[0]
+    return [aiokafka.TopicPartition(topic, partition) for partition in found[0]]

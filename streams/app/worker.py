@@ -186,7 +186,8 @@ async def _engine(
     writer = KafkaBatchWriter(found.kafka)
     await writer.start()
     stack.push_async_callback(writer.stop)
-    telemetry = Telemetry(group.name, metrics, outbox, _tracker(found, group, outbox), family.dlt)
+    traces = None if group.name == HISTORY else traces  # it is our own book-keeping
+    telemetry = Telemetry(group.name, metrics, outbox, _tracker(found, group, outbox), family.dlt, traces)
     return Engine(
         family,
         group.tiers,
@@ -243,8 +244,7 @@ def _means(effects: SqlEffects, metrics: PrometheusMetrics, group: Group) -> Mea
 
 
 def _traced(calls: OnceCalls, group: Group, traces: Tracing | None) -> OnceCalls | TracedCalls:
-    # The history is our own book-keeping.
-    return calls if traces is None or group.name == HISTORY else TracedCalls(calls, traces, group.name)
+    return calls if traces is None else TracedCalls(calls, traces, group.name)
 
 
 def _forgetting(effects: SqlEffects, age: float) -> Periodic:

@@ -6,31 +6,25 @@ Exit codes: 0 done; 1 an error, in one sentence; 2 something asked for was left 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from schemas.errors import RegistryUnavailableError, UndecodableError
-from streams.app import tools
 from streams.cli import dlt_view as view
-from streams.cli.dlt_operate import MISTAKES, Request, operate
+from streams.cli.dlt_desk import Request
+from streams.cli.dlt_operate import MISTAKES, desk, operate
 from streams.cli.dlt_options import filtered
 from streams.cli.mistakes import explained
-from streams.core import headers as h
-from streams.deadletters.entry import parse_ref
-from streams.deadletters.reading import DeadLetterError
-from streams.deadletters.story import bytes_shown, headers_shown, story
-from streams.dev.addresses import attach
-from streams.settings import load
+from streams.cli.remote import Through  # noqa: TC001 - typer reads the annotation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streams.deadletters.entry import Entry, Filters
-    from streams.deadletters.ledger import Standing
-    from streams.settings import Settings
+    from streams.deadletters.entry import Filters
+    from streams.gateway.letterviews import LetterDetail
+    from streams.gateway.views import DeadLetterView
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -48,79 +42,55 @@ def ls(
     filters: Callable[[], Filters],
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 50,
     output: Output = "table",
+    url: Through = None,
 ) -> None:
     """List dead letters with their state, the newest first."""
     with explained(*MISTAKES):
-        entries = asyncio.run(_entries(attach(load()), filters(), limit))
+        letters = asyncio.run(_letters(url, filters(), limit))
     if output == "json":
-        typer.echo(view.dumped([view.as_json(entry) for entry in entries]))
+        typer.echo(view.dumped([view.as_json(letter) for letter in letters]))
         return
-    Console().print(view.table(entries))
-    for name in sorted({entry.operation for entry in entries if entry.unfinished and entry.operation}):
+    Console().print(view.table(letters))
+    for name in sorted({letter.operation for letter in letters if letter.unfinished and letter.operation}):
         kind, _, operation_id = name.partition(" ")
-        typer.echo(
-            f"{name} has not finished: resume it with 'keylane dlt {kind} --replay-id {operation_id} --yes'", err=True
-        )
+        command = f"keylane dlt {kind} --replay-id {operation_id} --yes" + (f" --url {url}" if url else "")
+        typer.echo(f"{name} has not finished: resume it with '{command}'", err=True)
 
 
-async def _entries(settings: Settings, filters: Filters, limit: int) -> list[Entry]:
-    letters = tools.dead_letters(settings)
-    found: list[Entry] = []
-    async for entry in letters.entries(filters, await letters.ledger()):
-        found.append(entry)
-        if len(found) == limit:
-            break
-    return found
+async def _letters(url: str | None, filters: Filters, limit: int) -> list[DeadLetterView]:
+    async with desk(url) as found:
+        return await found.letters(filters, limit)
 
 
 @app.command()
 def show(
     ref: Annotated[str, typer.Argument(help="<topic>/<partition>/<offset>, as 'ls' prints it.")],
     output: Output = "table",
+    url: Through = None,
 ) -> None:
     """Show one dead letter: headers, reason, stack, payload and what became of it."""
     with explained(*MISTAKES):
-        entry, standing, payload = asyncio.run(_shown(attach(load()), ref))
-    stack = h.text(entry.record.headers, h.STACK) or ""
+        letter = asyncio.run(_letter(url, ref))
+    payload = view.dumped(letter.payload) if letter.raw is None else letter.raw
+    history = [chapter.model_dump() for chapter in letter.story]
     if output == "json":
-        details = {"headers": dict(headers_shown(entry)), "stack": stack, "payload": payload}
-        typer.echo(view.dumped({**view.as_json(entry), **details, "history": _history(entry, standing)}))
+        details = {"headers": letter.headers, "stack": letter.stack or "", "payload": payload}
+        typer.echo(view.dumped({**view.as_json(letter), **details, "history": history}))
         return
-    Console().print(view.table([entry]))
+    Console().print(view.table([letter]))
     facts = Table("header", "value", show_lines=False)
-    for name, value in headers_shown(entry):
+    for name, value in letter.headers.items():
         facts.add_row(view.plain(name), view.plain(value))
     Console().print(facts)
-    for title, text in (("stack", stack), ("payload", payload)):
+    for title, text in (("stack", letter.stack), ("payload", payload)):
         Console().print(f"[bold]{title}[/bold]", view.plain(text or "none"), sep="\n")
-    for step in _history(entry, standing):
+    for step in history:
         Console().print(view.plain("  ".join(str(part) for part in step.values() if part)))
 
 
-async def _shown(settings: Settings, ref: str) -> tuple[Entry, Standing, str]:
-    place = parse_ref(ref)
-    if place is None:
-        raise DeadLetterError(f"{ref}: must be <topic>/<partition>/<offset>")
-    letters = tools.dead_letters(settings)
-    ledger = await letters.ledger()
-    entry = await letters.entry(*place, ledger)
-    return entry, ledger.standing(*place), await _payload(settings, entry.record.value)
-
-
-async def _payload(settings: Settings, value: bytes | None) -> str:
-    if value is None:
-        return "null"
-    async with tools.codec(settings) as codec:
-        try:
-            await codec.load(value)
-            decoded = codec.decode_now(value)
-        except (UndecodableError, RegistryUnavailableError) as error:
-            return f"{bytes_shown(value)}\n({error})"
-    return bytes_shown(value) if decoded is None else decoded.model.model_dump_json(indent=2)
-
-
-def _history(entry: Entry, standing: Standing) -> list[dict[str, Any]]:
-    return [{**chapter._asdict(), "at": view.when(chapter.at)} for chapter in story(entry, standing)]
+async def _letter(url: str | None, ref: str) -> LetterDetail:
+    async with desk(url) as found:
+        return await found.letter(ref)
 
 
 @app.command()
@@ -133,9 +103,10 @@ def replay(
     reason: Reason = "",
     yes: Yes = False,
     output: Output = "table",
+    url: Through = None,
 ) -> None:
     """Run dead letters again, in order per key; shows what it would do until --yes."""
-    operate(Request("replay", rate, limit, replay_id, reason, yes, output), filters)
+    operate(Request("replay", rate, limit, replay_id, reason, yes, output, url), filters)
 
 
 @app.command()
@@ -147,6 +118,7 @@ def discard(
     reason: Reason = "",
     yes: Yes = False,
     output: Output = "table",
+    url: Through = None,
 ) -> None:
     """Give dead letters up for good and set the keys they hold free; shows what it would do until --yes."""
-    operate(Request("discard", 0.0, limit, replay_id, reason, yes, output), filters)
+    operate(Request("discard", 0.0, limit, replay_id, reason, yes, output, url), filters)

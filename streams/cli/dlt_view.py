@@ -6,83 +6,76 @@ Invariant: text that came from a record is shown literally; control characters i
 from __future__ import annotations
 
 import json
-from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Column, Table
 from rich.text import Text
 
-from streams.core import headers as h
-from streams.deadletters.entry import format_ref
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from streams.core.replay import Plan
-    from streams.deadletters.entry import Entry
+    from streams.gateway.letterviews import OperationView
+    from streams.gateway.views import DeadLetterView
 
 _COLOURS = {"open": "red", "parked": "magenta", "waiting": "yellow", "resolved": "green", "replayed": "cyan"}
 
 
-def table(entries: Iterable[Entry]) -> Table:
-    """The entries, one a row."""
+def table(letters: Iterable[DeadLetterView]) -> Table:
+    """The dead letters, one a row."""
     fold = [Column(name, overflow="fold") for name in ("dead letter", "key", "type", "exception", "message")]
     shown = Table("state", "failed", *fold, "replays")
-    for entry in entries:
+    for letter in letters:
         shown.add_row(
-            Text(entry.state, style=_COLOURS.get(entry.state, "")),
-            when(entry.failed_at),
-            *(plain(text) for text in (entry.ref, entry.key or "", entry.type, _reason(entry), entry.message)),
-            str(entry.replays),
+            Text(letter.state, style=_COLOURS.get(letter.state, "")),
+            letter.failed_at,
+            *(plain(text) for text in (letter.ref, letter.key or "", letter.type, _reason(letter), letter.message)),
+            str(letter.replays),
         )
     return shown
 
 
-def _reason(entry: Entry) -> str:
-    return entry.exception.rpartition(".")[2] or entry.classification
+def _reason(letter: DeadLetterView) -> str:
+    return letter.exception.rpartition(".")[2] or letter.classification
 
 
-def as_json(entry: Entry) -> dict[str, Any]:
-    """An entry as JSON: everything but its payload, stack and user headers."""
+def as_json(letter: DeadLetterView) -> dict[str, Any]:
+    """A dead letter as JSON: everything but its payload, stack and user headers."""
     return {
-        "ref": entry.ref,
-        "state": entry.state,
-        "operation": entry.operation,
-        "unfinished": entry.unfinished,
-        "group": entry.family.group,
-        "source": entry.family.source,
-        "tenant": entry.tenant,
-        "key": entry.key,
-        "type": entry.type,
-        "classification": entry.classification,
-        "exception": entry.exception,
-        "message": entry.message,
-        "attempts": h.number(entry.record.headers, h.ATTEMPTS),
-        "replays": entry.replays,
-        "held": entry.held,
-        "failed_at": when(entry.failed_at),
-        "origin": entry.origin and entry.origin._asdict(),
+        "ref": letter.ref,
+        "state": letter.state,
+        "operation": letter.operation,
+        "unfinished": letter.unfinished,
+        "group": letter.group,
+        "source": letter.topic,
+        "tenant": letter.tenant,
+        "key": letter.key,
+        "type": letter.type,
+        "classification": letter.classification,
+        "exception": letter.exception,
+        "message": letter.message,
+        "attempts": letter.attempts,
+        "replays": letter.replays,
+        "held": letter.held,
+        "failed_at": letter.failed_at,
+        "origin": letter.origin and letter.origin.model_dump(),
     }
 
 
-def plan_json(plan: Plan) -> dict[str, Any]:
+def plan_json(plan: OperationView) -> dict[str, Any]:
     """What a plan takes and what it leaves."""
     return {
-        "entries": len(plan),
-        "by_partition": {f"{where.topic}/{where.partition}": len(found) for where, found in plan.offsets.items()},
-        "refused": [{"ref": format_ref(one.where, one.offset), "reason": one.reason} for one in plan.refusals],
+        "entries": plan.entries,
+        "by_partition": plan.by_partition,
+        "refused": [one.model_dump() for one in plan.refused or ()],
         "passed_over": plan.passed_over,
     }
 
 
-def plan_table(plan: Plan) -> Table:
+def plan_table(plan: OperationView) -> Table:
     """How many entries a plan takes, by topic."""
-    counts: Counter[str] = Counter()
-    for where, offsets in plan.offsets.items():
-        counts[where.topic] += len(offsets)
     shown = Table("dead letters of", "entries")
-    for topic, count in sorted(counts.items()):
+    for topic, count in sorted((plan.by_topic or {}).items()):
         shown.add_row(plain(topic), str(count))
     return shown
 

@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from streams.cli.mistakes import explained
-from streams.cli.remote import Url, connected
-from streams.client import ApiError, UnreachableError
+from streams.cli.remote import GatewayError, Url, connected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,5 +73,5 @@ def retry(job_id: JobId, url: Url = None) -> None:
 
 @contextmanager
 def _client(url: str | None) -> Iterator[Client]:
-    with explained(ApiError, UnreachableError), connected(url) as client:
+    with explained(GatewayError), connected(url) as client:
         yield client

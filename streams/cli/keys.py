@@ -1,4 +1,4 @@
-"""``keylane keys``: make, list and revoke API keys, straight in the database; and make master keys."""
+"""``keylane keys``: make, list and revoke API keys, in the database or through a gateway; and make master keys."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from streams.adapters.vault import new_master
 from streams.app import tools
 from streams.audit import Act
 from streams.cli.mistakes import explained
+from streams.cli.remote import GatewayError, Through, connected
 from streams.dev.addresses import attach
 from streams.dev.errors import StackError
 from streams.gateway.access import Scope  # noqa: TC001 - typer reads the annotation
+from streams.gateway.intake import rfc3339
+from streams.gateway.keys import created, shown
 from streams.job import TransientError
 from streams.keys import Issued, Order, issue
 from streams.settings import load
@@ -36,6 +39,9 @@ class KeyCommandError(Exception):
     """A key that cannot be made, or is not there."""
 
 
+_MISTAKES = (GatewayError, KeyCommandError, StackError, TransientError)
+
+
 @app.command("secret")
 def secret(
     key_id: Annotated[str | None, typer.Option("--id", help="What the key is called; by default the date.")] = None,
@@ -51,54 +57,69 @@ def create(
     tenant: Annotated[str | None, typer.Option(help="For which tenant; needed unless it has the scope admin.")] = None,
     days: Annotated[int | None, typer.Option(min=1, help="Valid for so many days; by default without end.")] = None,
     as_json: AsJson = False,
+    url: Through = None,
 ) -> None:
     """Make a key; it and its signing secret are shown this once."""
-    with explained(KeyCommandError, StackError, TransientError):
-        issued = asyncio.run(_create(name, frozenset(scope), tenant, days))
-    made = {**issued.key.described(), "key": issued.text, "signing_secret": issued.signing_secret}
+    expires_at = None if days is None else time.time_ns() // 1_000_000 + days * _DAY
+    with explained(*_MISTAKES):
+        if url is None:
+            made = created(asyncio.run(_create(name, frozenset(scope), tenant, expires_at)))
+        else:
+            with connected(url) as client:
+                until = None if expires_at is None else rfc3339(expires_at)
+                made = client.create_key(name, scope, tenant=tenant, expires_at=until)
     if as_json:
-        typer.echo(json.dumps(made, indent=2))
+        typer.echo(made.model_dump_json(indent=2))
         return
-    typer.echo(f"prefix:         {issued.key.prefix}\nkey:            {issued.text}")
-    typer.echo(f"signing secret: {issued.signing_secret}")
+    typer.echo(f"prefix:         {made.prefix}\nkey:            {made.key}")
+    typer.echo(f"signing secret: {made.signing_secret}")
     typer.echo("they are shown this once: keep them where your secrets are", err=True)
 
 
 @app.command("list")
 def list_command(
-    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None, as_json: AsJson = False
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
+    as_json: AsJson = False,
+    url: Through = None,
 ) -> None:
     """List keys, the newest first, without their secrets."""
-    with explained(StackError, TransientError):
-        keys = asyncio.run(_all(tenant))
+    with explained(*_MISTAKES):
+        if url is None:
+            keys = list(map(shown, asyncio.run(_all(tenant))))
+        else:
+            with connected(url) as client:
+                keys = client.keys(tenant=tenant)
     if as_json:
-        typer.echo(json.dumps([key.described() for key in keys], indent=2))
+        typer.echo(json.dumps([key.model_dump() for key in keys], indent=2))
         return
     table = Table("prefix", Column("name", overflow="fold"), "tenant", "scopes", "created", "expires", "revoked")
     for key in keys:
-        times = map(_time, (key.created_at, key.expires_at, key.revoked_at))
-        table.add_row(key.prefix, key.name, key.tenant or "all", " ".join(sorted(key.scopes)), *times)
+        times = map(_minute, (key.created_at, key.expires_at, key.revoked_at))
+        table.add_row(key.prefix, key.name, key.tenant or "all", " ".join(key.scopes), *times)
     Console().print(table)
 
 
 @app.command("revoke")
-def revoke(prefix: Annotated[str, typer.Argument(help="The part between 'kl_' and the next '_'.")]) -> None:
+def revoke(
+    prefix: Annotated[str, typer.Argument(help="The part between 'kl_' and the next '_'.")], url: Through = None
+) -> None:
     """Revoke a key; no gateway accepts it 5 seconds later."""
-    with explained(KeyCommandError, StackError, TransientError):
-        at = asyncio.run(_revoke(prefix))
-    typer.echo(f"{prefix} is revoked since {_time(at)}")
+    with explained(*_MISTAKES):
+        if url is None:
+            revoked = shown(asyncio.run(_revoke(prefix)))
+        else:
+            with connected(url) as client:
+                revoked = client.revoke_key(prefix)
+    typer.echo(f"{prefix} is revoked since {_minute(revoked.revoked_at)}")
 
 
-async def _create(name: str, scopes: frozenset[str], tenant: str | None, days: int | None) -> Issued:
+async def _create(name: str, scopes: frozenset[str], tenant: str | None, expires_at: int | None) -> Issued:
     async with tools.keyring(attach(load())) as (keys, _, vault):
-        now = time.time_ns() // 1_000_000
         try:
-            order = Order(
-                name=name, scopes=scopes, tenant=tenant, expires_at=None if days is None else now + days * _DAY
-            )
+            order = Order(name=name, scopes=scopes, tenant=tenant, expires_at=expires_at)
         except ValueError as error:
             raise KeyCommandError(f"{error}: see --scope and --tenant") from None
-        issued = issue(order, vault, by=tools.operator(), now=now)
+        issued = issue(order, vault, by=tools.operator(), now=time.time_ns() // 1_000_000)
         await keys.add(issued.key, _act("keys.create", issued.key, None, issued.key))
     return issued
 
@@ -108,13 +129,13 @@ async def _all(tenant: str | None) -> list[ApiKey]:
         return await keys.all(tenant)
 
 
-async def _revoke(prefix: str) -> int | None:
+async def _revoke(prefix: str) -> ApiKey:
     async with tools.keyring(attach(load())) as (keys, _, _vault):
         key = (await keys.find([prefix])).get(prefix)
         if key is None:
             raise KeyCommandError(f"no key has the prefix {prefix}; 'keylane keys list' shows those there are")
         revoked = key.revoked(time.time_ns() // 1_000_000)
-        return (await keys.revoke(revoked, _act("keys.revoke", key, key, revoked))).revoked_at
+        return await keys.revoke(revoked, _act("keys.revoke", key, key, revoked))
 
 
 def _act(what: str, key: ApiKey, before: ApiKey | None, after: ApiKey) -> Act:
@@ -129,5 +150,6 @@ def _act(what: str, key: ApiKey, before: ApiKey | None, after: ApiKey) -> Act:
     )
 
 
-def _time(milliseconds: int | None) -> str:
-    return "" if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+def _minute(at: str | None) -> str:
+    """A time in UTC for people."""
+    return "" if at is None else at[:16].replace("T", " ")

@@ -22,13 +22,16 @@ from schemas.errors import RegistryUnavailableError, SchemaRefusedError
 from streams.app import tools
 from streams.catalogue import load_catalogue
 from streams.cli.mistakes import explained
+from streams.cli.publish_gateway import GatewayPublication
+from streams.cli.remote import GatewayError, Through, connecting
+from streams.client import ApiError, UnreachableError
 from streams.core.jsonfeed import JsonFeed
 from streams.dev.addresses import attach
 from streams.dev.errors import StackError
 from streams.groups import CatalogueError
 from streams.job import TransientError
 from streams.ports import RecordRefusedError
-from streams.publishing import Bad, Publication, RecordEncoder
+from streams.publishing import Bad, Checker, Publication, RecordEncoder
 from streams.settings import load
 
 if TYPE_CHECKING:
@@ -55,25 +58,24 @@ class PublishError(Exception):
 def publish(
     file: Annotated[str, typer.Argument(help="A file, or - for standard input.", show_default=False)],
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on behind bad values, and count them.")] = False,
+    url: Through = None,
 ) -> None:
     """Publish events and jobs in the order of the file.
 
     Each value is {"type", "tenant", "entity", "data", "id"?} or a CloudEvent with the extension "tenant";
     one per line, or all in one JSON array.
     """
-    with explained(CatalogueError, PublishError, StackError, TransientError):
-        settings = attach(load())
+    with explained(CatalogueError, GatewayError, PublishError, StackError, TransientError):
         with ExitStack() as stack:
             source = _opened(file, stack)
             try:
-                report = asyncio.run(_publish(settings, source, skip_bad=skip_bad))
+                report = asyncio.run(_publish(source, skip_bad=skip_bad, url=url))
             except KeyboardInterrupt:
                 raise typer.Exit(_INTERRUPTED) from None
         if report.stopped_at is not None:
             line, reason = report.stopped_at
-            raise PublishError(
-                f"line {line}: {reason}; {report.published} records were published before it, none after it"
-            )
+            before = f"{report.published - report.behind} records were published before it"
+            raise PublishError(f"line {line}: {reason}; {before}, {report.behind or 'none'} after it")
     _say(f"published {report.published} records" + (f"; bad values passed over: {report.bad}" if report.bad else ""))
     raise typer.Exit(_PASSED_OVER if report.bad else 0)
 
@@ -87,22 +89,42 @@ def _opened(file: str, stack: ExitStack) -> BinaryIO:
         raise PublishError(f"{file}: {error.strerror}") from None
 
 
-async def _publish(settings: Settings, source: BinaryIO, *, skip_bad: bool) -> Report:
-    on_bad = _print_bad if skip_bad else _ignore
+async def _publish(source: BinaryIO, *, skip_bad: bool, url: str | None) -> Report:
+    settings, on_bad = load(), _print_bad if skip_bad else _ignore
+    checker = Checker(contracts(), load_catalogue(settings).jobs)
+    if url is not None:
+        async with connecting(url) as client:
+            through = GatewayPublication(client, checker, _new_id, skip_bad=skip_bad, on_bad=on_bad)
+            return await _run(through, settings, source)
+    settings = attach(settings)
     async with tools.codec(settings) as codec, tools.publisher(settings) as publisher:
-        encoder = RecordEncoder(codec, contracts(), load_catalogue(settings).jobs, lambda: uuid.uuid4().hex)
-        run = Publication(encoder, publisher, skip_bad=skip_bad, on_bad=on_bad)
-        try:
-            with _progress() as progress:
-                bar = progress.add_task("publish", total=_size(source))
-                return await run.run(_values(source, settings, lambda read: progress.advance(bar, read)))
-        except RegistryUnavailableError as error:
-            where = settings.registry_url
-            raise PublishError(
-                f"no schema registry at {where}: {error}; start 'keylane gateway', or set KEYLANE_SCHEMA_REGISTRY_URL"
-            ) from error
-        except (TransientError, RecordRefusedError, SchemaRefusedError) as error:
-            raise PublishError(f"{error}; the first {run.published} records were published for certain") from error
+        encoder = RecordEncoder(codec, checker, _new_id)
+        return await _run(Publication(encoder, publisher, skip_bad=skip_bad, on_bad=on_bad), settings, source)
+
+
+async def _run(run: Publication | GatewayPublication, settings: Settings, source: BinaryIO) -> Report:
+    try:
+        with _progress() as progress:
+            bar = progress.add_task("publish", total=_size(source))
+            return await run.run(_values(source, settings, lambda read: progress.advance(bar, read)))
+    except RegistryUnavailableError as error:
+        where = settings.registry_url
+        raise PublishError(
+            f"no schema registry at {where}: {error}; start 'keylane gateway', or set KEYLANE_SCHEMA_REGISTRY_URL"
+        ) from error
+    except (TransientError, RecordRefusedError, SchemaRefusedError) as error:
+        raise PublishError(f"{error}; {_certain(run.published)}") from error
+    except (ApiError, UnreachableError):
+        _say(_certain(run.published))
+        raise
+
+
+def _certain(count: int) -> str:
+    return f"the first {count} records were published for certain"
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex
 
 
 async def _values(source: BinaryIO, settings: Settings, read: Callable[[int], None]) -> AsyncIterator[Value]:

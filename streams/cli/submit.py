@@ -10,8 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from streams.cli.mistakes import explained
-from streams.cli.remote import Url, connected
-from streams.client import ApiError, UnreachableError
+from streams.cli.remote import GatewayError, Url, connected
 
 app = typer.Typer(
     invoke_without_command=True, subcommand_metavar="", context_settings={"allow_interspersed_args": True}
@@ -33,7 +32,7 @@ def submit(
     url: Url = None,
 ) -> None:
     """Submit a job and print what the gateway says of it as JSON."""
-    with explained(ApiError, PayloadError, UnreachableError), connected(url) as client:
+    with explained(GatewayError, PayloadError), connected(url) as client:
         found = client.submit(type_name, _value(payload), tenant=tenant, key=key, id=job_id, wait=wait)
     typer.echo(found.model_dump_json(indent=2))
 

@@ -85,6 +85,10 @@ class AsyncClient:
         """Publish an event: the answer of ``POST /api/v1/events``; ``options`` and errors as ``submit``."""
         return await self.send(calls.publish(type_name, data, **options))
 
+    async def publish_many(self, events: Sequence[Json], *, idempotency_key: str | None = None) -> BatchAnswer:
+        """Publish up to 1,000 CloudEvents in one request; a result for each, in their order. Errors as ``submit``."""
+        return await self.send(calls.publish_many(events, idempotency_key=idempotency_key))
+
     async def job(self, job_id: str) -> JobDetail:
         """The job. Raises ApiError (404 where there is none) and UnreachableError, as all of the following do."""
         return await self.send(calls.job(job_id))

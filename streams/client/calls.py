@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 M = TypeVar("M", bound="BaseModel")
 Json = dict[str, Any]
-_JSON = {"Content-Type": "application/json"}
+JSON = "application/json"
+BATCH = "application/cloudevents-batch+json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,11 @@ def publish(type_name: str, data: Any, *, idempotency_key: str | None = None, **
     """Publish an event."""
     body = {"type": type_name, "data": data, **_given(options)}
     return _taken_in("/api/v1/events", body, idempotency_key, _as(EventAccepted))
+
+
+def publish_many(events: Sequence[Json], *, idempotency_key: str | None = None) -> Call[BatchAnswer]:
+    """Publish CloudEvents in one request; each has its own result."""
+    return _taken_in("/api/v1/events", list(events), idempotency_key, _as(BatchAnswer), BATCH)
 
 
 def job(job_id: str) -> Call[JobDetail]:
@@ -152,13 +158,15 @@ def revoke_key(prefix: str) -> Call[KeyView]:
     return Call("DELETE", f"/api/v1/keys/{_path(prefix)}", _as(KeyView))
 
 
-def _taken_in(target: str, body: Any, key: str | None, read: Callable[[int, Any], T]) -> Call[T]:
-    headers = {**_JSON, "Idempotency-Key": f'"{key or uuid7()}"'}
+def _taken_in(
+    target: str, body: Any, key: str | None, read: Callable[[int, Any], T], media_type: str = JSON
+) -> Call[T]:
+    headers = {"Content-Type": media_type, "Idempotency-Key": f'"{key or uuid7()}"'}
     return Call("POST", target, read, json.dumps(body).encode(), headers)
 
 
 def _posted(target: str, body: Json, model: type[M]) -> Call[M]:
-    return Call("POST", target, _as(model), json.dumps(body).encode(), _JSON, repeatable=False)
+    return Call("POST", target, _as(model), json.dumps(body).encode(), {"Content-Type": JSON}, repeatable=False)
 
 
 def _accepted(status: int, found: Any) -> JobAccepted | JobView:

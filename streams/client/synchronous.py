@@ -79,6 +79,10 @@ class Client:
         """Publish an event."""
         return self.send(calls.publish(type_name, data, **options))
 
+    def publish_many(self, events: Sequence[Json], *, idempotency_key: str | None = None) -> BatchAnswer:
+        """Publish up to 1,000 CloudEvents in one request; a result for each, in their order."""
+        return self.send(calls.publish_many(events, idempotency_key=idempotency_key))
+
     def job(self, job_id: str) -> JobDetail:
         """The job."""
         return self.send(calls.job(job_id))

@@ -209,7 +209,8 @@ def _newest_first(found: Iterable[Found]) -> list[Found]:
         where, time = one.entry.where, one.entry.record.timestamp
         times[where] = min(times.get(where, time), time)
         timed.append((times[where], one))
-    return [one for _, one in sorted(timed, key=lambda pair: pair[0], reverse=True)]
+    # Of the same millisecond by their partitions, so that a list is the same whoever asks for it.
+    return [one for _, one in sorted(timed, key=lambda pair: (pair[0], pair[1].entry.where), reverse=True)]
 
 
 class _Copies:

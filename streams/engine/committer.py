@@ -88,7 +88,8 @@ class Committer:
         try:
             async with asyncio.timeout(self._patience):
                 await self._telemetry.flush()
-                await self._consumer.commit(offsets)
+                with self._telemetry.committing(self._family.source):
+                    await self._consumer.commit(offsets)
         except OwnershipLostError as error:
             log.warning("the commit came too late; the partitions are somebody else's", reason=str(error))
             return "lost"

@@ -27,6 +27,7 @@ class Family:
 
     def __init__(self, group: Group) -> None:
         self.group = group.name
+        self.source = group.source
         tiers = {n: headers.tier_topic(group.source, group.name, n) for n in range(len(group.tiers) + 1)}
         self.topics = {
             SHELF_SOURCE: group.source,

@@ -5,7 +5,9 @@ Invariant: telling never changes what happens to a record.
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ from streams.deadletters.ledger import state_message
 from streams.engine.messages import finished_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from streams.core.commands import Append, Result
     from streams.core.gaps import Gap, Reason
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from streams.engine.outbox import Outbox
     from streams.engine.tracker import Tracker
     from streams.metrics import Metrics
-    from streams.ports import Context, Message, TopicPartition
+    from streams.ports import Context, Message, TopicPartition, Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -60,14 +62,24 @@ class Telemetry:
         outbox: Takes the records that tell of it.
         tracker: Tells of jobs; None for groups whose records are no jobs.
         dlt: The group's dead-letter topic: records of it that finish after a replay or behind one are told of.
+        tracing: Makes a span of each commit; None where nobody wants any.
     """
 
-    def __init__(self, group: str, metrics: Metrics, outbox: Outbox, tracker: Tracker | None, dlt: str) -> None:
+    def __init__(
+        self,
+        group: str,
+        metrics: Metrics,
+        outbox: Outbox,
+        tracker: Tracker | None,
+        dlt: str,
+        tracing: Tracing | None = None,
+    ) -> None:
         self._group = group
         self._metrics = metrics
         self._outbox = outbox
         self._tracker = tracker
         self._dlt = dlt
+        self._tracing = tracing
         self._runs: dict[tuple[str, bool], _Runs] = {}
         self.tracking = tracker is not None
         """Whether runs are to be told of with :meth:`started`."""
@@ -165,6 +177,25 @@ class Telemetry:
         )
         if self._tracker is not None:
             self._tracker.moved(move.entry, failure, None)
+
+    @contextmanager
+    def committing(self, topic: str) -> Iterator[None]:
+        """Around a commit of the group that reads this topic."""
+        if self._tracing is None:
+            yield
+            return
+        span = self._tracing.start(f"commit {topic}", "client")
+        span.put("messaging.system", "kafka")
+        span.put("messaging.operation.name", "commit")
+        span.put("messaging.operation.type", "settle")
+        span.put("messaging.destination.name", topic)
+        span.put("messaging.consumer.group.name", self._group)
+        with span.current():
+            try:
+                yield
+            except asyncio.CancelledError:  # it took too long
+                span.failed("CancelledError")
+                raise
 
     def committed(self, result: str, seconds: float) -> None:
         """A commit ended: ``ok``, ``lost`` or ``failed``."""

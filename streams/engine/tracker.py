@@ -10,6 +10,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from streams.history import status_key
 from streams.identity import identify
 from streams.ports import Message
 
@@ -115,7 +116,7 @@ class Tracker:
         except ValueError:  # too long for a record: the step counts more than what was in it
             fields |= {"payload": None, "result": None, "stack": None}
             value = await self._codec.encode_fields(self._contract, fields)
-        return Message(self._topic, fields["job_id"].encode(), value)
+        return Message(self._topic, status_key(fields["tenant"], fields["job_id"]), value)
 
     def _fields(self, step: _Step) -> dict[str, Any]:
         identity = identify(step.entry.record)

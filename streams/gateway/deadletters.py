@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from streams.core import headers as h
 from streams.deadletters.entry import Filters
 from streams.door import RouteSpec
 from streams.gateway import body
@@ -88,6 +89,10 @@ def shown(entry: Entry) -> DeadLetterView:
         exception=entry.exception,
         message=entry.message,
         failed_at=rfc3339(entry.failed_at),
+        attempts=h.number(entry.record.headers, h.ATTEMPTS),
         replays=entry.replays,
+        held=entry.held,
+        operation=entry.operation,
+        unfinished=entry.unfinished,
         origin=None if entry.origin is None else Place(**entry.origin._asdict()),
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from streams.gateway.keycache import KeyCache
-    from streams.keys import ApiKey, KeyStore, Secrets
+    from streams.keys import ApiKey, Issued, KeyStore, Secrets
 
 LOCATION = "/api/v1/keys"
 _STATUSES = {401: "The credentials are missing or not valid.", 503: "The database is away; nothing was changed."}
@@ -155,14 +155,13 @@ class KeyRoutes:
             raise ProblemError("invalid-request", "The body does not fit.", errors=(problem,)) from None
         key = issued.key
         await self._ring.store.add(key, act(request, "keys.create", key.row, tenant=key.tenant, after=key.described()))
-        answer = KeyCreated(**_shown(key), key=issued.text, signing_secret=issued.signing_secret)
-        return json_answer(answer, HTTPStatus.CREATED)
+        return json_answer(created(issued), HTTPStatus.CREATED)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """List keys."""
         query, caller = body.fitted(KeyQuery, dict(request.query)), request[CALLER]
         tenant = query.tenant if caller.tenant is None else caller.acting_for(query.tenant)
-        return json_answer(KeyList(keys=[KeyView(**_shown(key)) for key in await self._ring.store.all(tenant)]))
+        return json_answer(KeyList(keys=[shown(key) for key in await self._ring.store.all(tenant)]))
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Revoke a key."""
@@ -176,7 +175,7 @@ class KeyRoutes:
             asked = act(request, "keys.revoke", key.row, tenant=key.tenant, **states)
             key = await self._ring.store.revoke(revoked, asked)
             self._ring.cache.forget(prefix)
-        return json_answer(KeyView(**_shown(key)))
+        return json_answer(shown(key))
 
 
 def _manages(request: web.Request, key: ApiKey) -> bool:
@@ -185,9 +184,15 @@ def _manages(request: web.Request, key: ApiKey) -> bool:
     return caller.tenant is None or caller.tenant == key.tenant
 
 
-def _shown(key: ApiKey) -> dict[str, object]:
+def shown(key: ApiKey) -> KeyView:
+    """The key without its secrets."""
     times = {name: getattr(key, name) for name in ("created_at", "expires_at", "revoked_at")}
-    return key.described() | {name: None if at is None else rfc3339(at) for name, at in times.items()}
+    return KeyView(**key.described() | {name: None if at is None else rfc3339(at) for name, at in times.items()})
+
+
+def created(issued: Issued) -> KeyCreated:
+    """A new key with its secrets."""
+    return KeyCreated(**shown(issued.key).model_dump(), key=issued.text, signing_secret=issued.signing_secret)
 
 
 def _now() -> int:

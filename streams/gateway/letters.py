@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from schemas.errors import RegistryUnavailableError, UndecodableError
 from streams.core import headers as h
-from streams.core.replay import State
+from streams.core.replay import STATES
 from streams.deadletters.entry import Filters, parse_ref
 from streams.deadletters.reading import DeadLetterError
 from streams.deadletters.story import bytes_shown, headers_shown, story
@@ -33,12 +33,14 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from schemas.codec import Codec
+    from streams.core.replay import State
     from streams.deadletters.entry import Entry
     from streams.deadletters.ledger import Standing
     from streams.deadletters.reading import DeadLetters
     from streams.gateway.access import Caller
 
 LOCATION = "/api/v1/dlt/"
+_STATES = "|".join(STATES)
 _STATUSES = {
     401: "The credentials are missing or not valid.",
     403: "The scope is missing, or the tenant is another one's.",
@@ -49,8 +51,8 @@ _STATUSES = {
 class Chosen(BaseModel):
     """Which dead letters are meant; what is left out does not restrict.
 
-    ``topic`` is the source topic or the dead-letter topic, ``key`` the whole record key or its entity part,
-    ``exception`` a class name with or without its module.
+    ``topic`` is the source topic or the dead-letter topic, ``first`` and ``last`` are offsets in the latter, ``key`` is
+    the whole record key or its entity part, ``exception`` a class name with or without its module.
     """
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
@@ -58,6 +60,8 @@ class Chosen(BaseModel):
     group: Name | None = None
     topic: Name | None = None
     partition: Annotated[int, Field(ge=0)] | None = None
+    first: Annotated[int, Field(ge=0)] | None = None
+    last: Annotated[int, Field(ge=0)] | None = None
     tenant: Tenant | None = None
     key: Key | None = None
     type: Name | None = None
@@ -67,9 +71,9 @@ class Chosen(BaseModel):
 
 
 class LetterQuery(Chosen):
-    """Which dead letters are meant, and which page of them."""
+    """Which dead letters are meant, in one of the states (separated by commas), and which page of them."""
 
-    state: State | None = None
+    state: Annotated[str, StringConstraints(pattern=f"^({_STATES})(,({_STATES}))*$")] | None = None
     cursor: Annotated[str, Field(max_length=cursors.LONGEST)] | None = None
     limit: Annotated[int, Field(ge=1, le=1_000)] = 100
 
@@ -116,7 +120,7 @@ class LetterRoutes:
     async def list(self, request: web.Request) -> web.StreamResponse:
         """A page."""
         query = body.fitted(LetterQuery, dict(request.query))
-        states = frozenset() if query.state is None else frozenset({query.state})
+        states = frozenset(each for each in STATES if query.state and each in query.state.split(","))
         filters = filters_of(query, request[CALLER], states=states)
         meant = query.model_dump(exclude={"cursor", "limit"})
         below = await self._letters.ends(filters) if query.cursor is None else _below(query.cursor, meant)
@@ -144,34 +148,38 @@ class LetterRoutes:
         return json_answer(await self._detail(entry, ledger.standing(where, offset)))
 
     async def _detail(self, entry: Entry, standing: Standing) -> LetterDetail:
-        payload, raw = await self._payload(entry.record.value)
-        return LetterDetail(
-            **shown(entry).model_dump(),
-            held=entry.held,
-            attempts=h.number(entry.record.headers, h.ATTEMPTS),
-            operation=entry.operation,
-            unfinished=entry.unfinished,
-            payload=payload,
-            raw=raw,
-            headers=dict(headers_shown(entry)),
-            stack=h.text(entry.record.headers, h.STACK) or None,
-            story=[
-                ChapterView(**{**chapter._asdict(), "at": rfc3339(chapter.at)}) for chapter in story(entry, standing)
-            ],
-        )
-
-    async def _payload(self, value: bytes | None) -> tuple[Any, str | None]:
-        """The value decoded, else as text with the reason why not."""
-        if value is None:
-            return None, None
         try:
-            await self._codec.load(value)
-            found = self._codec.decode_now(value)
-        except UndecodableError as error:
-            return None, f"{bytes_shown(value)} ({error})"
+            return detail(entry, standing, *await payload_shown(entry.record.value, self._codec))
         except RegistryUnavailableError as error:
             raise TransientError(f"the schema registry does not answer: {error}") from error
-        return (None, bytes_shown(value)) if found is None else (found.model.model_dump(mode="json"), None)
+
+
+def detail(entry: Entry, standing: Standing, payload: Any, raw: str | None) -> LetterDetail:
+    """All there is to know of a dead letter, with its value as ``payload_shown`` gives it."""
+    return LetterDetail(
+        **shown(entry).model_dump(),
+        payload=payload,
+        raw=raw,
+        headers=dict(headers_shown(entry)),
+        stack=h.text(entry.record.headers, h.STACK) or None,
+        story=[ChapterView(**{**chapter._asdict(), "at": rfc3339(chapter.at)}) for chapter in story(entry, standing)],
+    )
+
+
+async def payload_shown(value: bytes | None, codec: Codec) -> tuple[Any, str | None]:
+    """The value decoded, else as text with the reason why not.
+
+    Raises:
+        RegistryUnavailableError: What it means cannot be told now.
+    """
+    if value is None:
+        return None, None
+    try:
+        await codec.load(value)
+        found = codec.decode_now(value)
+    except UndecodableError as error:
+        return None, f"{bytes_shown(value)} ({error})"
+    return (None, bytes_shown(value)) if found is None else (found.model.model_dump(mode="json"), None)
 
 
 def filters_of(
@@ -186,6 +194,8 @@ def filters_of(
         group=chosen.group,
         topic=chosen.topic,
         partition=chosen.partition,
+        first=chosen.first,
+        last=chosen.last,
         tenant=chosen.tenant if caller.tenant is None else caller.acting_for(chosen.tenant),
         key=chosen.key,
         type=chosen.type,

@@ -25,15 +25,8 @@ class ChapterView(Answer):
 
 
 class LetterDetail(DeadLetterView):
-    """A dead letter; ``raw`` is its value where it cannot be decoded, ``held``: its key waits behind it.
+    """A dead letter; ``raw`` is its value where it cannot be decoded."""
 
-    ``operation`` names the replay or discard that took it, ``unfinished`` tells that it has still to finish.
-    """
-
-    held: bool
-    attempts: int | None
-    operation: str | None
-    unfinished: bool
     payload: Any
     raw: str | None
     headers: dict[str, str]
@@ -56,10 +49,13 @@ class OperationView(Answer):
         status: ``interrupted``: nobody at this gateway works on it; resume it, unless another process does.
         entries: How many dead letters it takes.
         by_topic: How many of each dead-letter topic, where it was just planned.
-        refused: Those left alone, the first 100 of them, with the reason.
+        by_partition: The same by ``<topic>/<partition>``.
+        refusals: How many are left alone.
+        refused: The first 100 of those, with the reason.
         passed_over: How many need nothing, by state.
         done: Of its entries, so many were dealt with here.
-        expired: So many were deleted from the log before.
+        before: Of those, so many had been written before it was resumed, known at the end.
+        expired: Of those, so many had been deleted from the log, known at the end.
         problem: Why it stopped.
     """
 
@@ -68,9 +64,12 @@ class OperationView(Answer):
     status: Literal["planned", "running", "interrupted", "finished"]
     entries: int
     by_topic: dict[str, int] | None = None
+    by_partition: dict[str, int] | None = None
+    refusals: int | None = None
     refused: list[RefusedView] | None = None
     passed_over: dict[str, int] | None = None
     done: int | None = None
+    before: int | None = None
     expired: int | None = None
     by: str | None = None
     at: str | None = None

@@ -45,10 +45,10 @@ class Lookup:
             raise ProblemError("unavailable", detail, retry_after=1) from None
 
     async def _after_catching_up(self, job_id: str, tenant: str | None) -> JobRow | None:
-        partition, end = await self._progress.end(job_id.encode())
+        ends = await self._progress.ends()  # of all: without a tenant it is not known where its statuses are
         while True:
             # In this order: what the group finished before is in the database now.
-            caught_up = await self._progress.reached(partition, end)
+            caught_up = await self._progress.reached(ends)
             found = await self._history.find(job_id, tenant)
             if found is not None or caught_up:
                 return found

@@ -11,19 +11,24 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from streams.signing import KEY, NONCE, SIGNATURE, TIMESTAMP
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _UNKNOWN = "unknown"  # a Unix socket's peer has no address
-_METHODS = "GET, POST, DELETE, OPTIONS"
+_METHODS = "GET, POST, PUT, DELETE, OPTIONS"
+# The wildcard is for the attributes of CloudEvents, ce-*, which have any names; it never stands for Authorization, and
+# older browsers do not know it.
 _ASKED = (
-    "Authorization, Content-Type, Content-Encoding, Idempotency-Key, Last-Event-ID, Prefer, X-API-Key, X-Request-Id"
+    "Authorization, Content-Type, Content-Encoding, Idempotency-Key, Last-Event-ID, Prefer, traceparent, tracestate, "
+    f"X-API-Key, {KEY}, {TIMESTAMP}, {NONCE}, {SIGNATURE}, X-Request-Id, *"
 )
 _SHOWN = (
-    "Location, Retry-After, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit-Policy, "
-    "Idempotency-Replayed, Preference-Applied, X-Request-Id"
+    "Allow, Location, Retry-After, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit-Policy, "
+    "Idempotency-Replayed, Preference-Applied, WWW-Authenticate, X-Request-Id"
 )
 _FRESH = "600"  # seconds a browser may remember the answer to its question
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from schemas.contract import Problem
+from streams.core.replay import STATES, State
 from streams.deadletters.entry import format_ref
 from streams.door import ProblemError, RouteSpec
 from streams.gateway import body
@@ -59,13 +60,15 @@ _STATUSES = {
 class OperationRequest(Chosen):
     """Which dead letters to take, and how: a dry run, which shows what would be done, unless ``dry_run`` is false.
 
-    ``refs`` names single ones, as lists show them. ``limit`` takes the first so many in their order. ``rate`` is in
-    entries per second, 0 for no limit; a discard has none. ``resume`` goes on with an operation that was interrupted.
+    ``refs`` names single ones, as lists show them, ``states`` those in one of these. ``limit`` takes the first so many
+    in their order. ``rate`` is in entries per second, 0 for no limit; a discard has none. ``resume`` goes on with an
+    operation that was interrupted.
     """
 
     model_config = ConfigDict(strict=True)
 
     refs: Annotated[list[_Ref], Field(max_length=1_000, default_factory=list)]
+    states: Annotated[list[State], Field(max_length=len(STATES), default_factory=list)]
     limit: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
     rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 100.0
     reason: Annotated[str, StringConstraints(max_length=500)] = ""
@@ -140,14 +143,14 @@ class ReplayRoutes:
         if asked.resume is not None:
             return await self._resume(kind, request, asked, asked.resume)
         operations = self._operations(request[CALLER].name)
-        filters = filters_of(asked, request[CALLER], refs=frozenset(asked.refs))
+        filters = filters_of(asked, request[CALLER], states=frozenset(asked.states), refs=frozenset(asked.refs))
         draft = await operations.draft(kind, filters, asked.limit)
         if asked.dry_run or not len(draft.plan):
-            return json_answer(_planned(draft))
+            return json_answer(planned(draft))
         self._work.check()
         operation = await self._started(request, operations, draft, asked.reason)
         self._work.begin(operations, operation.id, _rate(kind, asked), partial(_ready, operation))
-        return _accepted(_planned(draft), operation)
+        return _accepted(planned(draft), operation)
 
     async def start(self, request: web.Request, kind: Kind, ref: str) -> Operation:
         """Take one dead letter, with all that goes with it.
@@ -220,6 +223,7 @@ class ReplayRoutes:
             status="finished" if operation.status == "finished" else unfinished,
             entries=operation.entries,
             done=None if progress is None else progress.done,
+            before=None if report is None else report.before,
             expired=None if report is None else report.expired,
             by=operation.by,
             at=rfc3339(operation.at),
@@ -228,17 +232,20 @@ class ReplayRoutes:
         )
 
 
-def _planned(draft: Draft) -> OperationView:
+def planned(draft: Draft, most: int = _SHOWN) -> OperationView:
+    """What a plan takes and what it leaves; so many refusals are named."""
     counts: Counter[str] = Counter()
     for where, offsets in draft.plan.offsets.items():
         counts[where.topic] += len(offsets)
-    refused = draft.plan.refusals[:_SHOWN]
+    refused = draft.plan.refusals[:most]
     return OperationView(
         id=None,
         kind=draft.kind,
         status="planned",
         entries=len(draft.plan),
         by_topic=dict(counts),
+        by_partition={f"{where.topic}/{where.partition}": len(found) for where, found in draft.plan.offsets.items()},
+        refusals=len(draft.plan.refusals),
         refused=[RefusedView(ref=format_ref(one.where, one.offset), reason=one.reason) for one in refused],
         passed_over={str(state): count for state, count in draft.plan.passed_over.items()},
     )

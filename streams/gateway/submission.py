@@ -17,7 +17,7 @@ from streams.door import Accepted, ProblemError
 from streams.event import Attributes, to_headers
 from streams.gateway.ids import uuid7
 from streams.gateway.intake import SOURCE, checked_key, now, rfc3339
-from streams.history import TOPIC
+from streams.history import TOPIC, status_key
 from streams.ports import Message, Position, RecordRefusedError
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Submission:
         attributes = Attributes(
             id=f"{status['job_id']}/{status['status']}", type=STATUS.name, source=SOURCE, time=moment
         )
-        return Message(TOPIC, status["job_id"].encode(), value, to_headers(attributes))
+        return Message(TOPIC, status_key(status["tenant"], status["job_id"]), value, to_headers(attributes))
 
     def _tell_later(self, statuses: list[dict[str, Any]]) -> None:
         # The client has waited long enough. Should a job have been stored after all, its later statuses outrank this.

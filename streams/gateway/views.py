@@ -67,7 +67,10 @@ class Place(Answer):
 
 
 class DeadLetterView(Answer):
-    """A record that was given up; ``ref`` names it for the command line."""
+    """A record that was given up; ``ref`` names it for the command line, ``held``: its key waits behind it.
+
+    ``operation`` names the replay or discard that took it, ``unfinished`` tells that it has still to finish.
+    """
 
     ref: str
     group: str
@@ -80,7 +83,11 @@ class DeadLetterView(Answer):
     exception: str
     message: str
     failed_at: str
+    attempts: int | None
     replays: int
+    held: bool
+    operation: str | None
+    unfinished: bool
     origin: Place | None
 
 

@@ -42,7 +42,7 @@ class Reading:
         return await (self._status(record, wanted) if record.topic == TOPIC else self._event(record, wanted))
 
     async def _status(self, record: Record, wanted: Index[Any]) -> Notice | None:
-        if record.value is None or not wanted.may_want((record.key or b"").decode(errors="replace")):
+        if record.value is None or not any(map(wanted.may_want, _jobs(record.key or b""))):
             return None
         status = await self._payload(record)
         if status is None:
@@ -71,3 +71,9 @@ class Reading:
             return None
         except RegistryUnavailableError as error:
             raise TransientError(f"the schema registry does not answer: {error}") from error
+
+
+def _jobs(key: bytes) -> tuple[str, str]:
+    """The ids a status with this key may be of: written by this version, or by one that wrote the id alone."""
+    text = key.decode(errors="replace")
+    return text.partition("/")[2], text

@@ -69,6 +69,19 @@ TABLE = (
         ),
     ),
     SpanRow(
+        "commit {topic}",
+        "client",
+        "a commit of a group, over the partitions of its topic and of the retry topics that belong to it",
+        (
+            "messaging.system",
+            "messaging.operation.name",
+            "messaging.operation.type",
+            "messaging.destination.name",
+            "messaging.consumer.group.name",
+        ),
+        ("error.type",),
+    ),
+    SpanRow(
         "send e-mail",
         "client",
         "an e-mail that is handed over",

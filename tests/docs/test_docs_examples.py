@@ -238,11 +238,24 @@ def test_a_held_key_is_looked_at_and_replayed(deployment: Deployment) -> None:
 
 
 def test_the_gateway_answers_as_shown_and_serves_what_is_listed(deployment: Deployment) -> None:
-    assert '"pointer": "/payload/timestamp"' in deployment.play(DOCS / "gateway.md")
+    said = deployment.play(DOCS / "gateway.md")
+    assert '"pointer": "/payload/timestamp"' in said
+    _check_first_steps(said)
     until(lambda: deployment.get("/api/v1/jobs/job-1")["status"] == "completed")
     listed = {word for span in spans(DOCS / "gateway.md") for word in span.replace(",", " ").split() if word[0] == "/"}
     served = {path for path in deployment.get("/openapi.json")["paths"] if not path.startswith(TWICE)}
     assert served - listed == set()
+
+
+def _check_first_steps(said: str) -> None:
+    """A job, the same one sent twice, one that was waited for, a signed one, and the story of all of them."""
+    ids = re.findall(r'{"id": ?"([^"]+)", ?"status": ?"pending", ?"location"', said)
+    assert ids[0] == "job-1"
+    assert ids[1] == ids[2]
+    assert len(re.findall('"id": ?"job-waited-for"', said)) >= 2, "its result, and its steps in the stream"
+    (signed,) = re.findall(r"202 /api/v1/jobs/([0-9a-f-]{36})\n", said)
+    told = {json.loads(line[6:])["id"] for line in said.splitlines() if line.startswith("data: ")}
+    assert {"job-1", ids[1], "job-waited-for", signed} <= told
 
 
 def test_callers_prove_who_they_are_as_shown(deployment: Deployment) -> None:
@@ -280,6 +293,8 @@ def test_programs_and_commands_use_the_client_as_shown(deployment: Deployment) -
     assert "[202, 202, 202]\nTrue\ninvalid-request /payload/email" in said
     assert said.count('"status": "completed"') == 2, "submitted and waited for, and shown"
     assert "acme/u-8" in said
+    assert "published 1 records" in said
+    assert "dead letters of" in said, "what would be replayed"
 
 
 def test_a_sign_in_is_notified_as_shown(deployment: Deployment) -> None:

@@ -20,7 +20,7 @@ from streams.client.sse import Event, Reader
 from streams.dev import ports
 from streams.gateway.jobs import detail
 from streams.history import row
-from tests.gateway_doubles import PAYLOAD, Bench
+from tests.gateway_doubles import HELD, PAYLOAD, Bench
 from tests.unit.test_gateway_jobs import stored_status
 
 if TYPE_CHECKING:
@@ -102,6 +102,18 @@ async def test_many_jobs_are_submitted_in_one_request_and_each_has_its_result(ki
         url = str(served.make_url("")).rstrip("/")
         answer = await through(kind, url, lambda client: client.submit_many([right, wrong]))
     assert [result.status for result in answer.results] == [202, 400]
+
+
+@both
+async def test_many_events_are_published_in_one_request_and_each_has_its_result(kind: str) -> None:
+    bench = Bench()
+    right = {"specversion": "1.0", "id": "e", "source": "/shop", "type": "reservation.held", "data": HELD}
+    events = [right | {"tenant": "steppe", "subject": "r-1"}, {"type": "reservation.held"}]
+    async with bench.client() as served:
+        url = str(served.make_url("")).rstrip("/")
+        answer = await through(kind, url, lambda client: client.publish_many(events))
+    assert [result.status for result in answer.results] == [202, 400]
+    assert [record.key for record in bench.log.of("events.reservation")] == [b"steppe/r-1"]
 
 
 @both

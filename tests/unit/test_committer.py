@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from streams.adapters.metrics import PrometheusMetrics
 from streams.core.commands import Commit
 from streams.engine.committer import Committer
+from streams.engine.telemetry import Telemetry
 from streams.job import TransientError
-from streams.ports import OwnershipLostError, TopicPartition
+from streams.ports import OwnershipLostError, TopicPartition, Tracing
+from tests.tracing_doubles import MemoryTracing, attributes, parent_of, row_of
 
 
 class Core:
@@ -34,10 +37,10 @@ class Core:
 
 
 class Bench:
-    def __init__(self, commit: Any) -> None:
+    def __init__(self, commit: Any, tracing: Tracing | None = None) -> None:
         self.core, self.epoch = Core(), 0
-        family = SimpleNamespace(place=lambda partition, shelf: TopicPartition("t", partition))
-        telemetry = SimpleNamespace(flush=self.flush, committed=lambda result, seconds: None)
+        family = SimpleNamespace(source="t", place=lambda partition, shelf: TopicPartition("t", partition))
+        telemetry = Telemetry("g", PrometheusMetrics(), self, None, "t.g.dlt", tracing)  # type: ignore[arg-type]
         consumer = SimpleNamespace(commit=commit)
         self.committer = Committer(self, family, consumer, telemetry, time.time, patience=0.2)
 
@@ -99,3 +102,24 @@ async def test_an_answer_that_comes_after_the_ownership_ended_touches_nothing() 
     bench = Bench(commit)
     await bench.committer.commit()
     assert bench.core.ends == []
+
+
+@pytest.mark.parametrize(
+    ("commit", "kind"),
+    [
+        (fine, None),
+        (raises(OwnershipLostError("gone")), "OwnershipLostError"),
+        (raises(TransientError("away")), "TransientError"),
+        (hangs, "CancelledError"),
+    ],
+)
+async def test_a_commit_is_a_span_of_its_own_that_says_what_went_wrong(commit: Any, kind: str | None) -> None:
+    traces = MemoryTracing()
+    await Bench(commit, traces).committer.commit()
+    span = traces.one("commit t")
+    assert parent_of(span) is None
+    assert row_of(span).name == "commit {topic}"
+    found = attributes(span)
+    assert (found["messaging.operation.type"], found["messaging.consumer.group.name"]) == ("settle", "g")
+    assert found.get("error.type") == kind
+    assert set(row_of(span).always) == set(found) - {"error.type"}

@@ -117,6 +117,8 @@ async def test_of_two_copies_on_both_sides_of_a_page_only_the_later_is_listed(be
         ({"key": "steppe/a", "type": "p.q"}, [2]),
         ({"exception": "BadError"}, [0, 1, 2]),
         ({"state": "parked"}, [3]),
+        ({"state": "parked,resolved"}, [3]),
+        ({"state": "open,parked", "first": "1", "last": "3"}, [1, 2, 3]),
         ({"group": "other"}, []),
     ],
 )

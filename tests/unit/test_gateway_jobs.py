@@ -69,7 +69,7 @@ async def test_a_job_is_accepted_once_both_its_records_are_acknowledged(bench: B
     )
     (told,) = bench.log.of("job-status")
     (status,) = await bench.payloads("job-status")
-    assert told.key == accepted["id"].encode()
+    assert told.key == f"steppe/{accepted['id']}".encode(), "as the worker's statuses of the same job"
     assert (status.status, status.attempt, status.tenant, status.key) == ("pending", 0, "steppe", "steppe/user-1")
 
 

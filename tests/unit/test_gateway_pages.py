@@ -19,6 +19,8 @@ from tests.gateway_doubles import CATALOGUE, EVENT, HELD, JOB, Bench
 from tests.unit.test_tenants import route_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from aiohttp import web
 
 HELD_EXAMPLE = {"type": "reservation.held", "tenant": "steppe", "entity": "r-1", "data": HELD}
@@ -97,9 +99,29 @@ async def test_the_consumers_of_this_deployment_are_documented_with_sound_exampl
 
     OpenAPIV31SpecValidator(api).validate()  # type: ignore[arg-type]  # a plain dict is a schema
     assert "/api/jobs/signin-notification" in api["paths"]
-    for name, schema in api["components"]["schemas"].items():
-        for example in schema.get("examples", []):
-            validator(api, name).validate(example)
+    found = list(examples_in(api))
+    assert {"wait=10"} < {example for example, _ in found if isinstance(example, str)}, "of headers"
+    shown = {example["type"] for example, _ in found if isinstance(example, dict) and "type" in example}
+    assert {example["type"] for example in bench.catalogue.examples} <= shown
+    for example, schema in found:
+        checked = jsonschema.Draft202012Validator({**schema, "components": api["components"]})
+        checked.validate(example)
+
+
+def examples_in(node: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Every example at any depth, with the schema it is an example of."""
+    if isinstance(node, list):
+        for each in node:
+            yield from examples_in(each)
+    if not isinstance(node, dict):
+        return
+    if "schema" in node and "example" in node:
+        yield node["example"], node["schema"]
+    if isinstance(node.get("examples"), list):
+        yield from ((example, node) for example in node["examples"])
+    for name, each in node.items():
+        if name not in {"example", "examples"}:
+            yield from examples_in(each)
 
 
 async def test_answers_are_as_described() -> None:

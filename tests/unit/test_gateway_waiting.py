@@ -10,6 +10,7 @@ import pytest
 from schemas.job_status.model import CONTRACT as STATUS
 from schemas.job_status.model import Status
 from streams.event import from_headers
+from streams.history import status_key
 from streams.job import TransientError
 from streams.live import feed as feed_module
 from streams.live.feed import Feed
@@ -44,7 +45,9 @@ async def tell(bench: Bench, job_id: str, state: str, **changes: Any) -> None:
         partition=0,
         offset=0,
     ).model_copy(update=changes)
-    await bench.log.publish(Message("job-status", job_id.encode(), await bench.codec.encode(STATUS, status)))
+    await bench.log.publish(
+        Message("job-status", status_key(status.tenant, job_id), await bench.codec.encode(STATUS, status))
+    )
 
 
 async def ended(bench: Bench, response: asyncio.Task[ClientResponse], **changes: Any) -> ClientResponse:

@@ -9,6 +9,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from pydantic import ValidationError
 
+from streams import signing
 from streams.door import ProblemError
 from streams.gateway.access import Caller, Scope
 from streams.gateway.limits import Limit, Limits
@@ -18,6 +19,8 @@ from streams.rates import LocalRates
 from tests.gateway_doubles import JOB, Bench
 
 if TYPE_CHECKING:
+    from aiohttp import ClientResponse
+
     from streams.rates import Bucket, Taken
 
 
@@ -159,6 +162,38 @@ async def test_pages_of_origins_that_are_named_may_call_and_others_may_not() -> 
         assert other.status == 405
         assert "Access-Control-Allow-Origin" not in other.headers
         assert other.headers["Vary"] == "Origin"
+
+
+def listed(answer: ClientResponse, name: str) -> set[str]:
+    return {each.strip().lower() for each in answer.headers[name].split(",")}
+
+
+async def test_pages_of_other_origins_may_send_and_read_every_header_the_gateway_knows() -> None:
+    made = bench({"name": "all", "per": "ip", "rate": "9/s"})
+    made.changes["origins"] = Origins(["https://console.example"])
+    origin = {"Origin": "https://console.example"}
+    async with made.client() as client:
+        document = await (await client.get("/openapi.json")).json()
+        asking = origin | {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "ce-id"}
+        preflight = await client.options("/api/v1/events", headers=asking)
+        answer = await client.post("/api/v1/jobs", json=JOB, headers=origin | {"X-Who": "page@steppe"})
+
+    assert answer.status == 202
+    limits = {name for name in answer.headers if name.startswith("RateLimit-")}
+    assert limits
+    operations = [(method, each) for path in document["paths"].values() for method, each in path.items()]
+    described = {each["name"] for _, one in operations for each in one["parameters"] if each["in"] == "header"}
+    proofs = {"Authorization", "X-API-Key", signing.KEY, signing.TIMESTAMP, signing.NONCE, signing.SIGNATURE}
+    traced = {"traceparent", "tracestate", "X-Request-Id", "Last-Event-ID"}
+    sent = {name.lower() for name in described | proofs | traced | {"Content-Type", "Content-Encoding"}}
+    assert {"idempotency-key", "prefer"} <= sent
+    assert sent - listed(preflight, "Access-Control-Allow-Headers") == set()
+    assert "*" in listed(preflight, "Access-Control-Allow-Headers"), "the extensions of a CloudEvent have any names"
+    assert {method for method, _ in operations} - listed(preflight, "Access-Control-Allow-Methods") == set()
+
+    shown = {"Location", "Retry-After", "WWW-Authenticate", "Idempotency-Replayed", "Preference-Applied", "Allow"}
+    told = {name.lower() for name in shown | {"X-Request-Id"} | limits}
+    assert told - listed(answer, "Access-Control-Expose-Headers") == set()
 
 
 async def test_without_origins_nothing_is_said_of_them() -> None:

@@ -12,6 +12,7 @@ from schemas.job_status.model import CONTRACT as STATUS
 from schemas.job_status.model import Status
 from schemas.reservation_held.model import CONTRACT as HELD_CONTRACT
 from streams.event import Attributes, to_headers
+from streams.history import status_key
 from streams.job import TransientError
 from streams.live import feed as feed_module
 from streams.live.feed import Feed, FullError
@@ -62,7 +63,7 @@ class Live(Bench):
 
     async def happens(self, found: Status) -> None:
         value = await self.codec.encode(STATUS, found)
-        await self.log.publish(Message("job-status", found.job_id.encode(), value))
+        await self.log.publish(Message("job-status", status_key(found.tenant, found.job_id), value))
 
     async def held(self, tenant: str = "steppe", entity: str = "r-1") -> None:
         payload = HELD_CONTRACT.from_value(HELD)
@@ -94,6 +95,15 @@ async def test_a_subscriber_is_told_what_happens_from_then_on(live: Live) -> Non
 
     assert (notice.kind, notice.body.status, notice.about.tenant) == ("job", "completed", "steppe")
     assert decode(notice.id) == {TopicPartition("events.reservation", 0): 0, TopicPartition("job-status", 0): 3}
+
+
+async def test_a_status_that_was_written_under_the_id_alone_is_told_too(live: Live) -> None:
+    async with live.feed() as feed, feed.subscribed(Interest(job="jobs.emails/0/7")) as found:
+        written = status("jobs.emails/0/7")
+        await live.log.publish(Message("job-status", b"jobs.emails/0/7", await live.codec.encode(STATUS, written)))
+        (notice,) = await told(found)
+
+    assert notice.about.job == "jobs.emails/0/7"
 
 
 async def test_an_event_is_told_with_its_attributes_and_its_payload(live: Live) -> None:
@@ -177,6 +187,7 @@ async def test_what_nobody_can_read_is_counted_and_passed_over(live: Live) -> No
 
 async def test_nothing_is_decoded_that_nobody_wants(live: Live) -> None:
     async with live.feed() as feed, feed.subscribed(Interest(job="j1")) as found:
+        await live.log.publish(Message("job-status", b"steppe/j0", b"rubbish"))
         await live.log.publish(Message("job-status", b"j0", b"rubbish"))
         await live.log.publish(Message("events.reservation", b"steppe/r-1", b"rubbish"))
         await live.happens(status())

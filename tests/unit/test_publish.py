@@ -15,7 +15,7 @@ from streams.envelope import UnpublishableError
 from streams.event import from_headers
 from streams.job import Job, TransientError
 from streams.ports import Position
-from streams.publishing import Bad, Publication, RecordEncoder, Report
+from streams.publishing import Bad, Checker, Publication, RecordEncoder, Report
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -61,7 +61,7 @@ class Shelf:
 
 
 def encoder(shelf: Shelf | None = None) -> RecordEncoder:
-    return RecordEncoder(Codec(shelf or Shelf(), ALL), ALL, [PRINT], lambda: "new-id")
+    return RecordEncoder(Codec(shelf or Shelf(), ALL), Checker(ALL, [PRINT]), lambda: "new-id")
 
 
 def plain(**changes: Any) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def cloud(**changes: Any) -> dict[str, Any]:
 
 async def test_an_event_goes_to_its_domains_topic_under_its_key() -> None:
     codec = Codec(Shelf(), ALL)
-    message = await RecordEncoder(codec, ALL, [PRINT], lambda: "new-id").encode(plain())
+    message = await RecordEncoder(codec, Checker(ALL, [PRINT]), lambda: "new-id").encode(plain())
     assert (message.topic, message.key, message.partition) == ("events.note", b"acme/n-1", None)
     assert from_headers(message.headers) == {
         "specversion": "1.0",
@@ -229,4 +229,4 @@ async def test_a_missing_acknowledgement_stops_with_the_number_that_arrived() ->
 
 
 def test_every_contract_of_this_deployment_can_be_encoded() -> None:
-    RecordEncoder(Codec(Shelf(), contracts()), contracts(), [], lambda: "x")
+    RecordEncoder(Codec(Shelf(), contracts()), Checker(contracts(), []), lambda: "x")

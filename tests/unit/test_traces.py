@@ -33,8 +33,10 @@ from streams.engine.calls import Calls
 from streams.engine.fence import Means
 from streams.engine.messages import moved_message
 from streams.engine.once import OnceCalls
+from streams.engine.outbox import Outbox
 from streams.engine.runner import Runner
 from streams.engine.steps import Rest
+from streams.engine.telemetry import Telemetry
 from streams.engine.traced import TracedCalls
 from streams.history import TOPIC as HISTORY
 from streams.job import Batch, Group, Once, Reject, Retry, TransientError, Work
@@ -166,6 +168,8 @@ async def test_every_span_has_the_attributes_of_its_row_and_no_others(traces: Me
     await bound(traces, many, batch=Batch(size=2))(
         [None, None], [Context(record_of(message, n), "emails", "x", 1, None) for n in range(2)]
     )
+    with Telemetry("emails", PrometheusMetrics(), Outbox(bench.log), None, "", traces).committing("jobs.emails"):
+        pass
     assert {row_of(span).name for span in traces.spans} == {row.name for row in TABLE}
     for span in traces.spans:
         row, found = row_of(span), set(attributes(span))
