@@ -24,10 +24,23 @@ class Lane:
         blocked: Dead letters of the key that are not acknowledged yet.
         finished: When it last finished a record of the source, or what it may have: the snapshots taken before.
         crowds: Whether it is to make room for other keys as soon as nothing of it runs.
+        leaving: Records of it that move to another level, and whose move is not acknowledged yet.
     """
 
     # Nearly every record is read from the source and finishes there, hence a queue that needs no look-up.
-    __slots__ = ("above", "blocked", "crowds", "finished", "key", "lanes", "ready", "running", "source", "timer")
+    __slots__ = (
+        "above",
+        "blocked",
+        "crowds",
+        "finished",
+        "key",
+        "lanes",
+        "leaving",
+        "ready",
+        "running",
+        "source",
+        "timer",
+    )
 
     def __init__(self, lanes: Lanes, key: bytes | None) -> None:
         self.lanes = lanes
@@ -37,6 +50,7 @@ class Lane:
         self.running = 0
         self.blocked = 0
         self.crowds = False
+        self.leaving = 0
         self.finished = lanes.departures.sent
         self.ready = False
         self.timer = 0.0

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from streams.core.commands import Command, Result
 
 
+# Records of one key under way to another level at once: a key with thousands of them moves step by step, each
+# acknowledgement letting the next one go, so that the keys beside it do not wait for all of that.
+LEAVING = 64
+
+
 class Lanes:
     """One partition of the family.
 
@@ -35,10 +40,19 @@ class Lanes:
         partition: The partition number.
         tiers: Delay in seconds of ``retry.1`` .. ``retry.k``.
         mover: A name no other owner of this partition ever had or will have.
+        leaving: Most records of one key under way to another level.
     """
 
-    def __init__(self, partition: int, tiers: tuple[float, ...], mover: str, tracks: Mapping[int, Track]) -> None:
+    def __init__(
+        self,
+        partition: int,
+        tiers: tuple[float, ...],
+        mover: str,
+        tracks: Mapping[int, Track],
+        leaving: int = LEAVING,
+    ) -> None:
         self.partition = partition
+        self.leaving = leaving
         self.tiers = tiers
         self.mover = mover
         self.tracks = dict(tracks)
@@ -213,12 +227,13 @@ class Lanes:
         for level in below:
             target = self.outstanding.lowest_above(level, lane.key)
             queue = lane.queue(level)
-            while queue and self._covered(queue[0]):
+            while queue and lane.leaving < self.leaving:
                 entry = queue[0]
+                if not self._covered(entry):
+                    self.gated[lane] = None
+                    break
                 lane.pop(entry)
                 self._move(entry, target, 0.0)
-            if queue:
-                self.gated[lane] = None
 
     def _wait_for_unread(self, lane: Lane, top: Level) -> None:
         if top.tier == headers.DLT and lane.key is not None:
@@ -321,6 +336,7 @@ class Lanes:
 
     def _move(self, entry: Entry, target: Level, due: float, failure: Any = None) -> None:
         self.outstanding.add(target, entry.key)
+        entry.lane.leaving += 1
         self._send(Append(entry, target, due, failure))
 
     def _send(self, move: Append | DeadLetter) -> None:
@@ -356,6 +372,8 @@ class Lanes:
         entry = command.entry
         if isinstance(command, DeadLetter):
             entry.lane.blocked -= 1
+        else:
+            entry.lane.leaving -= 1
         if command.level.tier == headers.DLT:
             hold = command.hold if isinstance(command, DeadLetter) else True
             place = Place(entry.level, entry.offset)

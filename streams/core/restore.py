@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from streams.core import commit_map, headers
 from streams.core.commit_map import Fence
 from streams.core.headers import Level, Place
-from streams.core.lanes import Lanes
+from streams.core.lanes import LEAVING, Lanes
 from streams.core.scan import NO_ORIGIN, Scan, Way
 from streams.core.track import SHELF_SOURCE, Track, shelf_of
 
@@ -42,13 +42,15 @@ class Shelf:
     freed: tuple[int, ...] = ()
 
 
-def restore(partition: int, tiers: tuple[float, ...], mover: str, shelves: Mapping[int, Shelf]) -> Lanes:
+def restore(
+    partition: int, tiers: tuple[float, ...], mover: str, shelves: Mapping[int, Shelf], leaving: int = LEAVING
+) -> Lanes:
     """The lanes of a partition, not yet open."""
     tracks = {
         number: Track(number, shelf.committed, commit_map.decode(shelf.committed, shelf.metadata), shelf.end)
         for number, shelf in shelves.items()
     }
-    lanes = Lanes(partition, tiers, mover, tracks)
+    lanes = Lanes(partition, tiers, mover, tracks, leaving)
     _pass_over_zombies(shelves, tracks)
     for offset in shelves[headers.DLT].freed:
         tracks[headers.DLT].mark_finished(offset)
