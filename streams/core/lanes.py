@@ -223,8 +223,9 @@ class Lanes:
         return next(iter(lane.levels), SOURCE) if lane.key is None else self.outstanding.top(lane.key)
 
     def _follow(self, lane: Lane, top: Level) -> None:
-        below = [level for level in lane.levels if level < top and shelf_of(level) != headers.DLT]
-        for level in below:
+        for level in lane.levels:
+            if level >= top or shelf_of(level) == headers.DLT:
+                continue
             target = self.outstanding.lowest_above(level, lane.key)
             queue = lane.queue(level)
             while queue and lane.leaving < self.leaving:
@@ -384,8 +385,10 @@ class Lanes:
             entry.track.finish(entry.offset)
             self.outstanding.remove(entry.level, entry.key)
         entry.track.moved.add(entry.offset)
-        # The lane may have been forgotten and made anew while the append was under way.
-        self.advance(self.lanes.get(entry.key, entry.lane) if entry.key is not None else entry.lane, now)
+        # The lane may have been forgotten, and made anew, while the append was under way.
+        lane = self.lanes.get(entry.key) if entry.key is not None else entry.lane
+        if lane is not None or command.level.tier == headers.DLT:
+            self.advance(lane or entry.lane, now)
 
     @property
     def waits_for_commit(self) -> bool:
