@@ -76,8 +76,16 @@ class Core:
 
     def assigned(self, partition: int, shelves: Mapping[int, Shelf], mover: str) -> None:
         """Own a partition; it runs nothing until the next commit is acknowledged."""
-        self.partitions[partition] = restore(partition, self.tiers, mover, shelves, self.limits.leaving)
-        self._touched[self.partitions[partition]] = None
+        self.own(self.restored(partition, shelves, mover))
+
+    def restored(self, partition: int, shelves: Mapping[int, Shelf], mover: str) -> Lanes:
+        """The lanes of a partition that is not owned yet: what was read of it can be forgotten."""
+        return restore(partition, self.tiers, mover, shelves, self.limits.leaving)
+
+    def own(self, lanes: Lanes) -> None:
+        """Own a partition, as :meth:`assigned`."""
+        self.partitions[lanes.partition] = lanes
+        self._touched[lanes] = None
 
     def stop(self) -> None:
         """Start nothing more; what runs may end and be committed."""
