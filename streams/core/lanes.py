@@ -22,7 +22,6 @@ from streams.core.retry import GiveUp, WaitInPlace, decide
 from streams.core.track import SHELF_SOURCE, Entry, Moved, Track, parse_moved, shelf_of
 
 if TYPE_CHECKING:
-    from collections import deque
     from collections.abc import Mapping
 
     from streams.core.commands import Command, Result
@@ -272,7 +271,7 @@ class Lanes:
             self.advance(lane, now)
         return taken
 
-    def _runnable(self, queue: deque[Entry], most: int, now: float) -> tuple[Entry, ...]:
+    def _runnable(self, queue: list[Entry], most: int, now: float) -> tuple[Entry, ...]:
         taken: list[Entry] = []
         for entry in queue:
             if entry.due > now or (entry.came_from is not None and not self._covered(entry)):
@@ -290,7 +289,7 @@ class Lanes:
         lane.running -= 1
         ended = result is SUCCEEDED or result is CANCELLED
         if ended and entry.level is SOURCE:  # nearly every record, hence without a call
-            head, track = lane.source.popleft(), entry.track
+            head, track = lane.source.pop(0), entry.track
             assert head is entry, "a lane is left from its head"
             del track.pending[entry.offset]
             track.held_bytes -= entry.size
@@ -353,7 +352,7 @@ class Lanes:
     def _park(self, lane: Lane) -> None:
         """Move the first record of a key into the first tier; what waits behind it follows."""
         if lane.source and self.outstanding.top(lane.key) == SOURCE:
-            head = lane.source.popleft()
+            head = lane.source.pop(0)
             self._move(head, Level(0, 0, 1), head.due)
 
     def make_room(self, now: float) -> None:
