@@ -13,6 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from streams.core.commands import Append, Commit, DeadLetter, Pause, Resume, Start
+from streams.core.lanes import LEAVING
 from streams.core.restore import Shelf, restore
 from streams.core.track import SHELF_SOURCE
 
@@ -40,6 +41,7 @@ class Limits:
         records: Records held per partition and topic, polled but unadmitted ones not counted.
         bytes: Bytes held in all; half for the sources, half for the tiers, shared evenly by their partitions.
         batch: Most records of one run; ``linger``: seconds to wait for a batch to fill.
+        leaving: Records of one key under way to another level at once.
     """
 
     concurrency: int
@@ -47,6 +49,7 @@ class Limits:
     bytes: int = 67_108_864
     batch: int = 1
     linger: float = 0.0
+    leaving: int = LEAVING
 
 
 class Core:
@@ -73,8 +76,16 @@ class Core:
 
     def assigned(self, partition: int, shelves: Mapping[int, Shelf], mover: str) -> None:
         """Own a partition; it runs nothing until the next commit is acknowledged."""
-        self.partitions[partition] = restore(partition, self.tiers, mover, shelves)
-        self._touched[self.partitions[partition]] = None
+        self.own(self.restored(partition, shelves, mover))
+
+    def restored(self, partition: int, shelves: Mapping[int, Shelf], mover: str) -> Lanes:
+        """The lanes of a partition that is not owned yet: what was read of it can be forgotten."""
+        return restore(partition, self.tiers, mover, shelves, self.limits.leaving)
+
+    def own(self, lanes: Lanes) -> None:
+        """Own a partition, as :meth:`assigned`."""
+        self.partitions[lanes.partition] = lanes
+        self._touched[lanes] = None
 
     def stop(self) -> None:
         """Start nothing more; what runs may end and be committed."""
@@ -173,7 +184,7 @@ class Core:
         touched, self._touched = self._touched, {}
         for lanes in touched:
             for shelf, track in lanes.tracks.items():
-                if track.inbox or track.paused:
+                if track.inbox or track.paused or 2 * len(track.pending) > self.limits.records:
                     self._flow(lanes, shelf, track, now)
             self._collect(lanes, now)
         runs = self._start(now)
@@ -183,12 +194,15 @@ class Core:
         return commands
 
     def full(self) -> set[tuple[int, int]]:
-        """The (partition, shelf) pairs that have more to admit than they may hold: not to be read for now."""
+        """The (partition, shelf) pairs that have more to admit than they may hold: not to be read for now.
+
+        Those that are paused are not among them: a client throws away what it has of them when it is asked for it.
+        """
         return {
             (lanes.partition, shelf)
             for lanes in self.partitions.values()
             for shelf, track in lanes.tracks.items()
-            if track.inbox
+            if track.inbox and not track.paused
         }
 
     def commit(self) -> Commit | None:
@@ -271,11 +285,13 @@ class Core:
 
     def _flow(self, lanes: Lanes, shelf: int, track: Track, now: float) -> None:
         self._admit(lanes, shelf, now)
-        if shelf == SHELF_SOURCE and lanes.crowding.slow(track, now):
+        slow = shelf == SHELF_SOURCE and lanes.crowding.slow(track, self.limits.records, now)
+        if slow:
             lanes.make_room(now)
-        # The source is only left unread while it is full; a tier may stay full until its records are due, and what
-        # the client has prefetched of it would stand in memory as long.
-        if track.inbox and not track.paused and shelf != SHELF_SOURCE:
+        # A source that is full is left unread: soon there is room. Where that takes long, as in a tier, which stays
+        # full until its records are due, what the client has fetched ahead is thrown away: it would stand in memory
+        # as long, and keep the client from fetching other partitions.
+        if track.inbox and not track.paused and (slow or shelf != SHELF_SOURCE):
             track.paused = True
             self._commands.append(Pause(lanes.partition, shelf))
         elif track.paused and not track.inbox and len(track.pending) <= self.limits.records // 2:

@@ -6,6 +6,7 @@ Invariant: a header set through :func:`replaced` has one value; parsing a strang
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ _NUMBER = r"(0|[1-9][0-9]{0,17})"
 _TIER_LEVEL = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}")
 _DLT_LEVEL = re.compile(rf"{_NUMBER}\.dlt")
 _MOST_DIGITS = 18
+_LEVELS = 256  # that are remembered with their texts: a family has few, and each record of a tier names two
 _ZERO = {"0", ord("0")}
 
 
@@ -79,6 +81,7 @@ def dlt_level(generation: int) -> Level:
     return Level(generation, DLT, DLT)
 
 
+@lru_cache(_LEVELS)
 def format_level(level: Level) -> str:
     """``source``, ``<generation>.dlt`` or ``<generation>.<lap>.<tier>``."""
     if level == SOURCE:
@@ -88,6 +91,7 @@ def format_level(level: Level) -> str:
     return f"{level.generation}.{level.lap}.{level.tier}"
 
 
+@lru_cache(_LEVELS)
 def parse_level(text: str | bytes | None) -> Level | None:
     """The level a text names, or None where it names none."""
     text = _decoded(text)

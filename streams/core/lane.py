@@ -6,7 +6,6 @@ never empty.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 from streams.core.headers import SOURCE
@@ -24,19 +23,34 @@ class Lane:
         blocked: Dead letters of the key that are not acknowledged yet.
         finished: When it last finished a record of the source, or what it may have: the snapshots taken before.
         crowds: Whether it is to make room for other keys as soon as nothing of it runs.
+        leaving: Records of it that move to another level, and whose move is not acknowledged yet.
     """
 
-    # Nearly every record is read from the source and finishes there, hence a queue that needs no look-up.
-    __slots__ = ("above", "blocked", "crowds", "finished", "key", "lanes", "ready", "running", "source", "timer")
+    # Nearly every record is read from the source and finishes there, hence a queue that needs no look-up. Queues are
+    # lists: nearly all hold one record, and an empty deque takes 600 bytes, of which there may be tens of thousands.
+    __slots__ = (
+        "above",
+        "blocked",
+        "crowds",
+        "finished",
+        "key",
+        "lanes",
+        "leaving",
+        "ready",
+        "running",
+        "source",
+        "timer",
+    )
 
     def __init__(self, lanes: Lanes, key: bytes | None) -> None:
         self.lanes = lanes
         self.key = key
-        self.source: deque[Entry] = deque()
-        self.above: dict[Level, deque[Entry]] | None = None
+        self.source: list[Entry] = []
+        self.above: dict[Level, list[Entry]] | None = None
         self.running = 0
         self.blocked = 0
         self.crowds = False
+        self.leaving = 0
         self.finished = lanes.departures.sent
         self.ready = False
         self.timer = 0.0
@@ -51,7 +65,7 @@ class Lane:
         """The levels with something queued, in no order."""
         return [*(self.above or ()), *((SOURCE,) if self.source else ())]
 
-    def queue(self, level: Level) -> deque[Entry] | None:
+    def queue(self, level: Level) -> list[Entry] | None:
         """What is queued at a level."""
         if level == SOURCE:
             return self.source
@@ -66,7 +80,7 @@ class Lane:
             self.above = {}
         found = self.above.get(entry.level)
         if found is None:
-            found = self.above[entry.level] = deque()
+            found = self.above[entry.level] = []
         found.append(entry)
 
     def pop(self, entry: Entry) -> None:
@@ -74,6 +88,6 @@ class Lane:
         queue = self.queue(entry.level)
         assert queue, "a lane is left from its head"
         assert queue[0] is entry, "a lane is left from its head"
-        queue.popleft()
+        del queue[0]
         if not queue and self.above and entry.level in self.above:
             del self.above[entry.level]

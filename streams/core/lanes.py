@@ -22,10 +22,14 @@ from streams.core.retry import GiveUp, WaitInPlace, decide
 from streams.core.track import SHELF_SOURCE, Entry, Moved, Track, parse_moved, shelf_of
 
 if TYPE_CHECKING:
-    from collections import deque
     from collections.abc import Mapping
 
     from streams.core.commands import Command, Result
+
+
+# Records of one key under way to another level at once: a key with thousands of them moves step by step, each
+# acknowledgement letting the next one go, so that the keys beside it do not wait for all of that.
+LEAVING = 64
 
 
 class Lanes:
@@ -35,10 +39,19 @@ class Lanes:
         partition: The partition number.
         tiers: Delay in seconds of ``retry.1`` .. ``retry.k``.
         mover: A name no other owner of this partition ever had or will have.
+        leaving: Most records of one key under way to another level.
     """
 
-    def __init__(self, partition: int, tiers: tuple[float, ...], mover: str, tracks: Mapping[int, Track]) -> None:
+    def __init__(
+        self,
+        partition: int,
+        tiers: tuple[float, ...],
+        mover: str,
+        tracks: Mapping[int, Track],
+        leaving: int = LEAVING,
+    ) -> None:
         self.partition = partition
+        self.leaving = leaving
         self.tiers = tiers
         self.mover = mover
         self.tracks = dict(tracks)
@@ -209,16 +222,18 @@ class Lanes:
         return next(iter(lane.levels), SOURCE) if lane.key is None else self.outstanding.top(lane.key)
 
     def _follow(self, lane: Lane, top: Level) -> None:
-        below = [level for level in lane.levels if level < top and shelf_of(level) != headers.DLT]
-        for level in below:
+        for level in lane.levels:
+            if level >= top or shelf_of(level) == headers.DLT:
+                continue
             target = self.outstanding.lowest_above(level, lane.key)
             queue = lane.queue(level)
-            while queue and self._covered(queue[0]):
+            while queue and lane.leaving < self.leaving:
                 entry = queue[0]
+                if not self._covered(entry):
+                    self.gated[lane] = None
+                    break
                 lane.pop(entry)
                 self._move(entry, target, 0.0)
-            if queue:
-                self.gated[lane] = None
 
     def _wait_for_unread(self, lane: Lane, top: Level) -> None:
         if top.tier == headers.DLT and lane.key is not None:
@@ -256,7 +271,7 @@ class Lanes:
             self.advance(lane, now)
         return taken
 
-    def _runnable(self, queue: deque[Entry], most: int, now: float) -> tuple[Entry, ...]:
+    def _runnable(self, queue: list[Entry], most: int, now: float) -> tuple[Entry, ...]:
         taken: list[Entry] = []
         for entry in queue:
             if entry.due > now or (entry.came_from is not None and not self._covered(entry)):
@@ -274,7 +289,7 @@ class Lanes:
         lane.running -= 1
         ended = result is SUCCEEDED or result is CANCELLED
         if ended and entry.level is SOURCE:  # nearly every record, hence without a call
-            head, track = lane.source.popleft(), entry.track
+            head, track = lane.source.pop(0), entry.track
             assert head is entry, "a lane is left from its head"
             del track.pending[entry.offset]
             track.held_bytes -= entry.size
@@ -321,6 +336,7 @@ class Lanes:
 
     def _move(self, entry: Entry, target: Level, due: float, failure: Any = None) -> None:
         self.outstanding.add(target, entry.key)
+        entry.lane.leaving += 1
         self._send(Append(entry, target, due, failure))
 
     def _send(self, move: Append | DeadLetter) -> None:
@@ -336,7 +352,7 @@ class Lanes:
     def _park(self, lane: Lane) -> None:
         """Move the first record of a key into the first tier; what waits behind it follows."""
         if lane.source and self.outstanding.top(lane.key) == SOURCE:
-            head = lane.source.popleft()
+            head = lane.source.pop(0)
             self._move(head, Level(0, 0, 1), head.due)
 
     def make_room(self, now: float) -> None:
@@ -356,6 +372,8 @@ class Lanes:
         entry = command.entry
         if isinstance(command, DeadLetter):
             entry.lane.blocked -= 1
+        else:
+            entry.lane.leaving -= 1
         if command.level.tier == headers.DLT:
             hold = command.hold if isinstance(command, DeadLetter) else True
             place = Place(entry.level, entry.offset)
@@ -366,8 +384,10 @@ class Lanes:
             entry.track.finish(entry.offset)
             self.outstanding.remove(entry.level, entry.key)
         entry.track.moved.add(entry.offset)
-        # The lane may have been forgotten and made anew while the append was under way.
-        self.advance(self.lanes.get(entry.key, entry.lane) if entry.key is not None else entry.lane, now)
+        # The lane may have been forgotten, and made anew, while the append was under way.
+        lane = self.lanes.get(entry.key) if entry.key is not None else entry.lane
+        if lane is not None or command.level.tier == headers.DLT:
+            self.advance(lane or entry.lane, now)
 
     @property
     def waits_for_commit(self) -> bool:

@@ -5,10 +5,13 @@ Invariant: the level is always above the record's own, so a retry never goes bac
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from streams.core import headers
 from streams.core.headers import SOURCE, Level
 
 
+@lru_cache(1_024)  # asked for every record that fails
 def after(level: Level, tiers: tuple[float, ...], at_least: float) -> Level:
     """The lowest level above ``level`` whose tier waits ``at_least`` seconds; if none does, the next of the longest.
 

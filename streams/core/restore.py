@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from streams.core import commit_map, headers
 from streams.core.commit_map import Fence
-from streams.core.headers import Level, Place
-from streams.core.lanes import Lanes
+from streams.core.headers import SOURCE, Level, Place
+from streams.core.lanes import LEAVING, Lanes
 from streams.core.scan import NO_ORIGIN, Scan, Way
 from streams.core.track import SHELF_SOURCE, Track, shelf_of
 
@@ -42,13 +42,15 @@ class Shelf:
     freed: tuple[int, ...] = ()
 
 
-def restore(partition: int, tiers: tuple[float, ...], mover: str, shelves: Mapping[int, Shelf]) -> Lanes:
+def restore(
+    partition: int, tiers: tuple[float, ...], mover: str, shelves: Mapping[int, Shelf], leaving: int = LEAVING
+) -> Lanes:
     """The lanes of a partition, not yet open."""
     tracks = {
         number: Track(number, shelf.committed, commit_map.decode(shelf.committed, shelf.metadata), shelf.end)
         for number, shelf in shelves.items()
     }
-    lanes = Lanes(partition, tiers, mover, tracks)
+    lanes = Lanes(partition, tiers, mover, tracks, leaving)
     _pass_over_zombies(shelves, tracks)
     for offset in shelves[headers.DLT].freed:
         tracks[headers.DLT].mark_finished(offset)
@@ -113,11 +115,13 @@ def _left_behind(shelves: Mapping[int, Shelf], tracks: Mapping[int, Track]) -> I
     twice = _found_twice(shelves, tracks)
     highest: dict[int, tuple[Level, int, int]] = {}
     for number, offset, _, way, left_at, origin in _unfinished(shelves, tracks):
-        if way.left is not None:
-            yield shelf_of(way.left), left_at
+        left = way.left
+        if left is not None:
+            yield shelf_of(left), left_at
         if origin == NO_ORIGIN or way.control is not None:
             continue
-        yield SHELF_SOURCE, origin
+        if left is not SOURCE or left_at != origin:
+            yield SHELF_SOURCE, origin
         if origin in twice:
             # Of two copies at one level the first stands: the second was written by somebody who did not know of it.
             copy = (way.level or Level(0, 0, number), -offset, number)

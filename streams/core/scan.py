@@ -29,6 +29,7 @@ class Way(NamedTuple):
     hold: bool
     follower: bool
     control: str | None
+    attempts: int
 
 
 class Waiting(NamedTuple):
@@ -49,7 +50,6 @@ class Scan:
     """
 
     __slots__ = (
-        "_attempts",
         "_dues",
         "_keys",
         "_known_keys",
@@ -65,7 +65,6 @@ class Scan:
         self._left_at = array("q")
         self._origins = array("q")
         self._dues = array("q")
-        self._attempts = array("q")
         self._keys: list[bytes | None] = []
         self._ways: list[Way] = []
         self._known_keys: dict[bytes | None, bytes | None] = {}
@@ -79,17 +78,16 @@ class Scan:
 
     def waiting(self) -> Iterator[Waiting]:
         """The same records, with when they are due and how often they have run."""
-        for offset, key, way, due, attempts in zip(
-            self._offsets, self._keys, self._ways, self._dues, self._attempts, strict=True
-        ):
-            yield Waiting(offset, key, way, due / 1000, attempts)
+        for offset, key, way, due in zip(self._offsets, self._keys, self._ways, self._dues, strict=True):
+            yield Waiting(offset, key, way, due / 1000, way.attempts)
 
     def add(self, offset: int, key: bytes | None, record_headers: Sequence[tuple[str, bytes]]) -> None:
         """Note a record; of each header the last counts, and what a stranger left out or misspelt is absent."""
         found = dict(record_headers)
         left, _, at = (found.get(headers.FROM) or b"").rpartition(b"@")
         left_at = headers.parse_number(at)
-        origin = headers.parse_number(found.get(headers.ORIGIN_OFFSET))
+        first = found.get(headers.ORIGIN_OFFSET)
+        origin = left_at if first == at else headers.parse_number(first)  # alike where it has moved once
         raw = (
             found.get(headers.LEVEL),
             b"" if left_at is None else left,
@@ -97,17 +95,17 @@ class Scan:
             found.get(headers.HOLD),
             found.get(headers.CLASSIFICATION),
             found.get(headers.CONTROL),
+            found.get(headers.ATTEMPTS),
         )
         self._offsets.append(offset)
         self._left_at.append(left_at or 0)
         self._origins.append(NO_ORIGIN if origin is None else origin)
         self._dues.append(headers.parse_number(found.get(headers.DUE)) or 0)
-        self._attempts.append(headers.parse_number(found.get(headers.ATTEMPTS)) or 0)
         self._keys.append(self._known_keys.setdefault(key, key))
         self._ways.append(self._known_ways.get(raw) or self._way(raw))
 
     def _way(self, raw: Raw) -> Way:
-        level, left, mover, hold, classification, control = raw
+        level, left, mover, hold, classification, control, attempts = raw
         way = self._known_ways[raw] = Way(
             level=headers.parse_level(level),
             left=headers.parse_level(left),
@@ -115,5 +113,6 @@ class Scan:
             hold=hold == headers.HELD.encode(),
             follower=classification == headers.FOLLOWER.encode(),
             control=None if control is None else control.decode(errors="replace"),
+            attempts=headers.parse_number(attempts) or 0,
         )
         return way

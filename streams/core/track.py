@@ -147,7 +147,7 @@ class Track:
 
     def is_finished(self, offset: int) -> bool:
         """Whether the record at ``offset`` needs nothing more from this partition."""
-        return offset in self.ahead or (offset < self.position and offset not in self.pending)
+        return (offset < self.position and offset not in self.pending) or offset in self.ahead
 
     def covered(self, offset: int) -> bool:
         """Whether an acknowledged commit says that the record at ``offset`` is finished here."""
@@ -161,6 +161,9 @@ class Track:
     def finished_above(self) -> Iterator[tuple[int, int]]:
         """The finished stretches above the low-water mark, ascending."""
         last = None
+        if self.position - self.low_water == len(self.pending):  # no gap: nothing of a tier that waits is finished
+            yield from self.ahead
+            return
         for offset in self.pending:
             if last is not None and offset > last:
                 yield last, offset

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import structlog
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     Move = Append | DeadLetter
 
 log = structlog.get_logger(__name__)
+
+_MOST = 500  # moves that are offered to one batch: thousands may be queued, and a batch takes what fits into it
 
 
 class Appender:
@@ -62,7 +65,7 @@ class Appender:
         queue = self._queues[target]
         try:
             while queue and not self._broken:
-                offsets = await self._writer.write(target, [message for _, message in queue])
+                offsets = await self._writer.write(target, [message for _, message in islice(queue, _MOST)])
                 self._acknowledged([(queue.popleft()[0], offset) for offset in offsets])
         except (TransientError, RecordRefusedError) as error:
             log.warning("cannot move records; the ownership is built anew", topic=target.topic, reason=str(error))

@@ -22,7 +22,7 @@ from streams.engine.committer import Committer
 from streams.engine.crew import Crew
 from streams.engine.messages import moved_message
 from streams.engine.outofrange import gaps_behind
-from streams.engine.takeover import read_shelves
+from streams.engine.takeover import read_in_portions
 from streams.engine.watchdog import Watchdog
 from streams.job import TransientError
 from streams.ports import OutOfRangeError, OwnershipLostError, TopicPartition
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from streams.core.commands import Command
+    from streams.core.gaps import Gap
+    from streams.core.lanes import Lanes
     from streams.engine.crew import Ended
     from streams.engine.family import Family
     from streams.engine.runner import Runner
@@ -219,8 +221,9 @@ class Engine:
         self._assigned.clear()
         epoch = self.epoch
         owned = self._family.partitions(self._consumer.assignment())
+        mover = self._new_name()
         try:
-            shelves, gaps = await read_shelves(self._family, owned, self._consumer, self._reader) if owned else ({}, {})
+            restored, gaps = await self._restored(owned, mover)
         except (TransientError, OwnershipLostError) as error:
             log.warning("cannot restore yet", group=self._family.group, reason=str(error))
             await asyncio.sleep(_AGAIN)
@@ -229,10 +232,10 @@ class Engine:
             return
         if epoch != self.epoch:
             return
-        self._mover = self._new_name()
-        for partition in owned:
-            self.core.assigned(partition, shelves[partition], self._mover)
-            self._position(partition, {shelf: found.committed for shelf, found in shelves[partition].items()})
+        self._mover = mover
+        for lanes in restored:
+            self.core.own(lanes)
+            self._position(lanes)
         for place, gap in gaps.items():
             self._telemetry.jumped(place, gap)
         self._telemetry.rebalanced(len(owned))
@@ -240,10 +243,21 @@ class Engine:
         await self._committer.commit()
         self.ready.set()
 
-    def _position(self, partition: int, begin: dict[int, int]) -> None:
-        for shelf, offset in begin.items():
-            place = self._family.place(partition, shelf)
-            self._consumer.seek(place, offset)
+    async def _restored(self, partitions: Sequence[int], mover: str) -> tuple[list[Lanes], dict[TopicPartition, Gap]]:
+        restored: list[Lanes] = []
+        gaps: dict[TopicPartition, Gap] = {}
+        if not partitions:
+            return restored, gaps
+        async for found in read_in_portions(self._family, partitions, self._consumer, self._reader):
+            restored += [self.core.restored(number, shelves, mover) for number, shelves in found.shelves.items()]
+            gaps |= found.gaps
+            del found  # it may be large, and the next one is read now
+        return restored, gaps
+
+    def _position(self, lanes: Lanes) -> None:
+        for shelf, track in lanes.tracks.items():
+            place = self._family.place(lanes.partition, shelf)
+            self._consumer.seek(place, track.position)
             (self._consumer.pause if shelf == headers.DLT else self._consumer.resume)([place])
 
     async def _give_up_ownership(self, lost: bool = False) -> None:
@@ -311,6 +325,7 @@ class Engine:
         """Carry out everything the core wants done now."""
         for command in self.core.take_commands(self._clock()):
             self._carry_out(command)
+        self._telemetry.tally()
         if self.core.drained:
             self._idle.set()
         self._arm_timer()
@@ -336,7 +351,6 @@ class Engine:
         now = self.progress = self._clock()
         for run, results in ended:
             self.core.finished(run, results, now)
-        self._telemetry.tally()
         self.pump()
 
     def _broken(self, error: BaseException) -> None:

@@ -28,15 +28,15 @@ def moved_message(move: Append | DeadLetter, target: TopicPartition, mover: str,
         aliases: Whether dead letters carry Spring's and Kafka Streams' header names as well.
     """
     record: Record = move.entry.record
-    found = list(record.headers)
+    found, values = record.headers, moves.way(move, mover)
     if isinstance(move, DeadLetter):
         found = dead_letter_headers(found, move.failure, aliases=aliases)
-    elif move.failure is not None:
-        found = headers.replaced(found, _failure_seen(record, move.failure))
-    found = headers.replaced(found, moves.way(move, mover))
-    if not isinstance(move, DeadLetter) and move.entry.level.tier == headers.DLT:
-        found = headers.replaced(found, {headers.ENTRY: f"{record.topic}/{record.partition}/{record.offset}"})
-    return Message(target.topic, record.key, record.value, found, target.partition)
+    else:
+        if move.failure is not None:
+            values |= _failure_seen(record, move.failure)
+        if move.entry.level.tier == headers.DLT:
+            values |= {headers.ENTRY: f"{record.topic}/{record.partition}/{record.offset}"}
+    return Message(target.topic, record.key, record.value, headers.replaced(found, values), target.partition)
 
 
 def _failure_seen(record: Record, failure: Failure) -> dict[str, str | None]:

@@ -81,6 +81,7 @@ class Telemetry:
         self._dlt = dlt
         self._tracing = tracing
         self._runs: dict[tuple[str, bool], _Runs] = {}
+        self._moves: dict[tuple[str, int], int] = {}  # those that the metrics do not show yet, by cause and tier
         self.tracking = tracker is not None
         """Whether runs are to be told of with :meth:`started`."""
 
@@ -108,7 +109,13 @@ class Telemetry:
         runs.records += records
 
     def tally(self) -> None:
-        """Count the runs that ended since the last time: thousands of records a second, so not one by one."""
+        """Count runs that ended, and moves, since the last time: thousands of records a second, so not one by one."""
+        for (cause, tier), moves in self._moves.items():
+            if cause == "failed":
+                self._metrics.inc("keylane_retries_total", moves, group=self._group, tier=str(tier))
+            else:
+                self._metrics.inc("keylane_followers_total", moves, group=self._group)
+        self._moves.clear()
         for (name, done), runs in self._runs.items():
             if runs.records:
                 outcome = "done" if done else "failed"
@@ -150,15 +157,18 @@ class Telemetry:
         log.warning("waiting for something outside", group=self._group, type=name, reason=reason)
 
     def moved(self, move: Append | DeadLetter) -> None:
-        """A record leaves its place."""
+        """A record leaves its place; it shows in the metrics from the next :meth:`tally` on."""
         if isinstance(move, DeadLetter):
             self._dead(move)
         elif move.failure is not None:
-            self._metrics.inc("keylane_retries_total", group=self._group, tier=str(move.level.tier))
+            self._count("failed", move.level.tier)
             if self._tracker is not None:
                 self._tracker.moved(move.entry, move.failure, move.due)
         else:
-            self._metrics.inc("keylane_followers_total", group=self._group)
+            self._count("follows", move.level.tier)
+
+    def _count(self, cause: str, tier: int) -> None:
+        self._moves[cause, tier] = self._moves.get((cause, tier), 0) + 1
 
     def _dead(self, move: DeadLetter) -> None:
         failure = move.failure

@@ -12,6 +12,7 @@ import cProfile
 import pstats
 import random
 import time
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import uvloop
@@ -36,32 +37,40 @@ from tests.bench.task import Task, Work
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from streams.ports import Message
+
+    Logs = dict[TopicPartition, list[ConsumerRecord]]
+
 _TOPIC = "memory"
 _POLL = 256  # as the worker polls
 
 
-def records_of(filling: Filling) -> dict[TopicPartition, list[ConsumerRecord]]:
+def records_of(filling: Filling) -> Logs:
     """The records as aiokafka would hand them out."""
-    found: dict[TopicPartition, list[ConsumerRecord]] = {
-        TopicPartition(_TOPIC, partition): [] for partition in range(filling.partitions)
-    }
+    found: Logs = {TopicPartition(_TOPIC, partition): [] for partition in range(filling.partitions)}
     for number, sequence in draws(filling):
         place = TopicPartition(_TOPIC, partition_of(number, filling.partitions))
         name, body = key(number), value(number, sequence)
         headers = tuple(headers_of(number, sequence)) if filling.headers else ()
-        offset = len(found[place])
-        found[place].append(ConsumerRecord(*place, offset, 0, 0, name, body, None, len(name), len(body), headers))
+        found[place].append(_record(place, len(found[place]), name, body, headers))
     return found
 
 
-class Memory:
-    """The ports of consumer, reader and writer over a list of records."""
+def _record(
+    place: TopicPartition, offset: int, name: bytes, body: bytes, headers: tuple[tuple[str, bytes], ...]
+) -> ConsumerRecord:
+    return ConsumerRecord(*place, offset, 0, 0, name, body, None, len(name), len(body), headers)
 
-    def __init__(self, records: Mapping[TopicPartition, Sequence[ConsumerRecord]], family: Family) -> None:
+
+class Memory:
+    """The ports of consumer and writer over lists of records."""
+
+    def __init__(self, records: Logs, family: Family) -> None:
         self._records = records
-        self._positions = dict.fromkeys(records, 0)
+        self._positions = defaultdict[TopicPartition, int](int)
         topics = family.topics.values()
         self._owned = frozenset(TopicPartition(topic, place.partition) for topic in topics for place in records)
+        self._records |= {place: [] for place in self._owned if place.topic != _TOPIC}
 
     async def start(self, revoked: Any, assigned: Any) -> None:
         """Own everything at once."""
@@ -91,6 +100,15 @@ class Memory:
         if not found:
             await asyncio.sleep(wait)
         return found
+
+    async def write(self, target: TopicPartition, messages: Sequence[Message]) -> list[int]:
+        """Store them all, as long as a broker takes."""
+        await asyncio.sleep(0.002)
+        log = self._records[target]
+        first = len(log)
+        for offset, message in enumerate(messages, first):
+            log.append(_record(target, offset, message.key or b"", message.value or b"", tuple(message.headers)))
+        return list(range(first, len(log)))
 
     def ends(self) -> dict[TopicPartition, int]:
         """Not told."""
@@ -131,11 +149,12 @@ class Store(Memory):
         return dict.fromkeys(self._owned, 0)
 
 
-def _engine(task: Task, work: Work, records: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> Engine:
+def _engine(task: Task, work: Work, records: Logs) -> Engine:
     group = group_of(task, batch_handler_of(work) if task.batch else handler_of(task, work))
     family, metrics = Family(group), PrometheusMetrics()
     telemetry = Telemetry(group.name, metrics, Silent(), None, family.dlt)  # type: ignore[arg-type]
     codec = Codec(Registry(), [CONTRACT])
+    memory = Memory({**records}, family)
     return Engine(
         family,
         group.tiers,
@@ -145,9 +164,9 @@ def _engine(task: Task, work: Work, records: Mapping[TopicPartition, Sequence[Co
             linger=BATCH.linger if task.batch else 0.0,
         ),
         EngineOptions(),
-        consumer=Memory(records, family),
-        reader=Store(records, family),
-        writer=None,  # type: ignore[arg-type]  # nothing moves
+        consumer=memory,
+        reader=Store({**records}, family),
+        writer=memory,
         runner=Runner(group, codec, None, Calls(1), telemetry, random.random, "bench"),  # type: ignore[arg-type]
         telemetry=telemetry,
     )
@@ -160,7 +179,7 @@ class Silent:
         """Nothing to store."""
 
 
-async def _run(task: Task, records: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> float:
+async def _run(task: Task, records: Logs) -> float:
     work = Work(task)
     engine = _engine(task, work, records)
     began = time.process_time()
@@ -175,7 +194,7 @@ async def _run(task: Task, records: Mapping[TopicPartition, Sequence[ConsumerRec
     return spent / task.count * 1e6
 
 
-def _bare(records: Mapping[TopicPartition, Sequence[ConsumerRecord]], count: int) -> float:
+def _bare(records: Logs, count: int) -> float:
     """The same records decoded and counted in a plain loop."""
     meter, began = Meter(count, lambda: None), time.process_time()
     for place in records.values():
@@ -188,11 +207,14 @@ def _bare(records: Mapping[TopicPartition, Sequence[ConsumerRecord]], count: int
 def _runs(options: argparse.Namespace) -> Iterator[tuple[float, float]]:
     filling = Filling(count=options.count, headers=options.headers, hot=options.hot, partitions=options.partitions)
     records = records_of(filling)
+    failing = range(0, filling.keys, options.failing) if options.failing else ()
     task = Task(
         servers="",
         topic=_TOPIC,
         group=_TOPIC,
-        count=options.count,
+        count=sum(number not in failing for number, _ in draws(filling)),
+        aside=tuple(failing),
+        options={"failing": bool(failing)},
         result="",
         batch=options.batch,
         wait=options.wait,
@@ -212,6 +234,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.memory", description=__doc__)
     for name, default in (("count", 100_000), ("rounds", 5), ("concurrency", 100), ("profile", 0), ("partitions", 8)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--failing", type=int, default=0, help="of so many keys one fails; the others are counted")
     for name in ("wait", "hot"):
         parser.add_argument(f"--{name}", type=float, default=0.0)
     for name in ("batch", "headers"):

@@ -19,7 +19,7 @@ from streams.core import headers
 from streams.core.group import Core, Limits
 from streams.core.headers import tier_topic
 from streams.engine.family import Family
-from streams.engine.takeover import read_shelves
+from streams.engine.takeover import read_in_portions
 from streams.job import Group
 from tests.bench.broker import family_topics, make_topics, servers
 from tests.bench.fill import headers_of, key, value
@@ -88,9 +88,10 @@ async def _take_over(settings: Settings, group: Group) -> tuple[Core, float, flo
     await assigned.wait()
     core = Core(group.tiers, Limits(concurrency=1))
     wall, cpu = time.monotonic(), time.process_time()
-    found = await read_shelves(family, range(_PARTITIONS), consumer, KafkaLogReader(kafka))
-    for partition, shelves in found.shelves.items():
-        core.assigned(partition, shelves, "bench")
+    async for found in read_in_portions(family, range(_PARTITIONS), consumer, KafkaLogReader(kafka)):
+        for partition, shelves in found.shelves.items():
+            core.assigned(partition, shelves, "bench")
+        del found
     spent = time.monotonic() - wall, time.process_time() - cpu
     await consumer.stop()
     return core, *spent

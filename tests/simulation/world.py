@@ -68,12 +68,14 @@ class World:
         self.partitions = r.choice([1, 2, 3])
         self.tiers = ((0.4,), (0.4, 0.8), (0.3, 0.6, 1.2))[r.randrange(3)]
         self.group = Group(name="g", source="s", tiers=self.tiers, partitions=self.partitions, concurrency=1, works={})
+        concurrency, records = r.choice([1, 3, 100]), r.choice([2, 5, 50])
         self.limits = Limits(
-            concurrency=r.choice([1, 3, 100]),
-            records=r.choice([2, 5, 50]),
+            concurrency=concurrency,
+            records=records,
             bytes=r.choice([10**6, 2_000]),
             batch=r.choice([1, 1, 4]),
             linger=r.choice([0.0, 0.3]),
+            leaving=records,
         )
         self.attempts = r.choice([1, 2, 3, len(self.tiers) + 1, 2 * len(self.tiers) + 2])
         self.in_place = r.choice([(), (0.2,)])

@@ -313,6 +313,22 @@ def test_a_full_tier_is_paused_and_resumed_when_half_is_done() -> None:
     assert [type(c) for c in bench.commands if isinstance(c, Pause | Resume)] == [Pause, Resume]
 
 
+def test_a_full_source_that_is_slow_is_paused_so_that_nothing_of_it_waits_with_the_client() -> None:
+    bench = Bench(records=4, concurrency=4)
+    bench.publish(*"abcdefghij")
+    started = bench.turn()
+    bench.now += 0.3
+    bench.end(started.pop(0))
+    started += bench.turn()
+    assert [type(c) for c in bench.commands if isinstance(c, Pause | Resume)] == [Pause]
+    assert bench.core.full() == set(), "asked for what is paused, a client forgets what it has of it"
+    while started:
+        bench.end(started.pop(0))
+        started += bench.turn()
+    assert [type(c) for c in bench.commands if isinstance(c, Pause | Resume)] == [Pause, Resume]
+    assert len(bench.started) == 10
+
+
 def test_results_and_acknowledgements_of_an_ended_ownership_touch_nothing() -> None:
     bench = Bench()
     bench.publish("a", "b")
@@ -404,6 +420,35 @@ def test_a_key_that_cannot_keep_up_makes_room_for_the_others_and_keeps_its_order
     assert "+".join(run_all(bench)) == "+".join(f"a@0.0.1:{n}" for n in range(12))
     bench.publish("a")
     assert run_all(bench) == ["a@source:14"]
+
+
+def test_a_key_that_cannot_keep_up_makes_room_before_the_window_is_full() -> None:
+    bench = Bench(records=20)
+    bench.publish(*"a" * 12)
+    (row,) = bench.turn()
+    bench.now += 0.3
+    bench.end(row, SUCCEEDED, *[NOT_RUN] * 11)
+    bench.turn()
+    bench.commit()
+    bench.turn()
+    assert len(bench.broker.logs[0, 1]) == 11, "all that waited of it has left"
+    assert bench.core.full() == set(), "nothing had to wait for that"
+    bench.commit()
+    assert "+".join(run_all(bench)) == "+".join(f"a@0.0.1:{n}" for n in range(11))
+
+
+def test_a_key_with_many_records_leaves_a_level_step_by_step_and_in_order() -> None:
+    bench = Bench(leaving=30)
+    bench.publish(*"a" * 200)
+    (row,) = bench.turn()
+    bench.end(row, failed(), *[NOT_RUN] * 15)
+    steps = []
+    while moves_of_it := [c for c in bench.core.take_commands(bench.now) if isinstance(c, Append)]:
+        steps.append([move.entry.offset for move in moves_of_it])
+        for move in moves_of_it:
+            bench.core.appended(move, move.entry.offset, bench.now)
+    assert max(len(step) for step in steps) == 30
+    assert [offset for step in steps for offset in step] == list(range(200))
 
 
 def test_a_full_window_that_is_read_through_quickly_moves_nothing() -> None:

@@ -11,13 +11,16 @@ from streams.core.commands import Fetch
 from streams.core.group import Core, Limits
 from streams.core.replay import discard_headers
 from streams.core.track import SHELF_SOURCE
+from streams.engine import takeover
 from streams.engine.family import Family
-from streams.engine.takeover import read_shelves
+from streams.engine.takeover import read_in_portions, read_shelves
 from streams.job import Group
 from streams.ports import Committed, TopicPartition
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from streams.core.restore import Shelf
 
 FAMILY = Family(Group(name="g", source="s", tiers=(2.0,), partitions=1, concurrency=1, works={}))
 OWN = "m1"
@@ -30,6 +33,33 @@ class Rec(NamedTuple):
     key: bytes
     headers: Sequence[tuple[str, bytes]]
     value: bytes = b"v"
+
+
+class Many:
+    """The same ports over partitions that have so many records in the first tier, and nothing else."""
+
+    def __init__(self, *waiting: int) -> None:
+        self.waiting = waiting
+        self.reads: list[list[int]] = []
+
+    def _each(self, offsets: Sequence[int]) -> dict[TopicPartition, int]:
+        tier = {FAMILY.place(number, 1): offset for number, offset in enumerate(offsets)}
+        return {FAMILY.place(number, shelf): 0 for number in range(len(offsets)) for shelf in FAMILY.topics} | tier
+
+    async def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Committed]:
+        return {}
+
+    async def starts(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
+        return self._each([0] * len(self.waiting))
+
+    async def ends(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
+        return self._each(self.waiting)
+
+    async def read(
+        self, start: Mapping[TopicPartition, int], end: Mapping[TopicPartition, int]
+    ) -> AsyncIterator[Sequence[Rec]]:
+        self.reads.append([place.partition for place in end])
+        yield [Rec(*place, offset, b"k", ()) for place, stop in end.items() for offset in range(stop)]
 
 
 class Log:
@@ -57,6 +87,20 @@ class Log:
     ) -> AsyncIterator[Sequence[Rec]]:
         for place, stop in end.items():
             yield self.records[FAMILY.shelves[place.topic]][start[place] : stop]
+
+
+def counts(shelves: Mapping[int, Mapping[int, Shelf]]) -> dict[int, int]:
+    return {partition: len(found[1].scanned) for partition, found in shelves.items()}
+
+
+async def test_what_waits_is_read_a_few_partitions_at_a_time_so_that_it_need_not_all_be_held(monkeypatch) -> None:
+    monkeypatch.setattr(takeover, "_PORTION", 4)
+    log = Many(1, 2, 0, 3, 9, 1)
+    found = [counts(some.shelves) async for some in read_in_portions(FAMILY, range(6), log, log)]
+    assert found == [{0: 1, 1: 2, 2: 0}, {3: 3}, {4: 9}, {5: 1}]
+    assert log.reads == [[0, 1], [3], [4], [5]], "what has nothing is not read at all"
+    whole = await read_shelves(FAMILY, range(6), log, log)
+    assert counts(whole.shelves) == dict(enumerate(log.waiting))
 
 
 async def taken_over(log: Log) -> Core:
