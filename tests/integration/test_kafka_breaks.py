@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pytest
 import uvloop
 from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
-from streams.adapters.kafka import consumers, group
+from streams.adapters.kafka import consumers, group, reader
 from streams.adapters.kafka.group import KafkaGroupConsumer
 from streams.adapters.kafka.options import client_options
+from streams.adapters.kafka.reader import KafkaLogReader
+from streams.job import TransientError
 from streams.ports import Committed, TopicPartition
 
 if TYPE_CHECKING:
@@ -95,6 +99,39 @@ async def test_a_silent_connection_is_given_up_long_before_a_rebalance_would_be(
         found.seek(TopicPartition(topic, 0), 0)
         await found.commit({TopicPartition(topic, 0): Committed(0, "all is well")})
         assert await found.committed([TopicPartition(topic, 0)]) == {TopicPartition(topic, 0): (0, "all is well")}
+
+
+def silenced(client_class: Any) -> Any:
+    """The class of clients whose requests are lost once they have started."""
+
+    class Silenced(client_class):
+        async def start(self) -> None:
+            await super().start()
+            connect = self._client._get_conn
+
+            async def silent(*args: object, **options: object) -> object:
+                connection = await connect(*args, **options)
+                connection._writer = _Silent(connection._writer)
+                return connection
+
+            self._client._get_conn = silent
+
+    return Silenced
+
+
+@pytest.mark.parametrize("client_class", [AIOKafkaConsumer, AIOKafkaAdminClient])
+async def test_a_reader_gives_a_silent_connection_up_as_soon_as_the_group_does(
+    settings: Settings, unique, create_topics, monkeypatch, client_class
+) -> None:
+    topic = unique("orders")
+    await create_topics(topic, partitions=1)
+    monkeypatch.setattr(reader, client_class.__name__, silenced(client_class))
+    monkeypatch.setattr(reader, "_PATIENCE", 300)  # milliseconds
+    reading = KafkaLogReader(client_options(settings))
+    async with asyncio.timeout(10):
+        for bounds in (reading.starts, reading.ends):
+            with pytest.raises(TransientError):
+                await bounds([topic])
 
 
 async def test_who_joins_waits_as_long_as_others_need_to_let_go(
