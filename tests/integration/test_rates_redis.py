@@ -48,12 +48,22 @@ async def test_four_gateways_let_in_together_what_one_would(
 async def test_in_the_long_run_the_rate_is_right_to_a_hundredth(
     gateways: list[RedisRates], redis: Redis, unique: Callable[[str], str]
 ) -> None:
-    rate, bucket, taken = Rate(400, 1, 40), unique("bucket"), 0
+    rate, bucket = Rate(400, 1, 400), unique("bucket")  # a machine may be busy for a second, and nothing is missed
+
+    async def take() -> int:
+        answers = await asyncio.gather(*(gateway.take((Bucket(bucket, rate),)) for gateway in gateways * 10))
+        return sum(answer.taken for answer in answers)
+
     began = await now(redis)
-    while (ended := await now(redis)) < began + 2:
-        answers = await asyncio.gather(*(gateway.take((Bucket(bucket, rate),)) for gateway in gateways))
-        taken += sum(answer.taken for answer in answers)
-    assert taken == pytest.approx(rate.burst + rate.count * (ended - began), rel=0.01)
+    taken, first = await take(), await now(redis)
+    last = ended = first
+    while ended < began + 2:
+        last = ended
+        taken += await take()
+        ended = await now(redis)
+    # The first place was taken between began and first, the last one between last and ended.
+    assert rate.burst + 0.99 * rate.count * (last - first) <= taken
+    assert taken <= rate.burst + 1.01 * rate.count * (ended - began)
 
 
 async def test_requests_that_wait_together_are_answered_in_their_order(
