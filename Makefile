@@ -40,8 +40,8 @@ run: broker ## Run the whole system on a sample load, with its proof; ONCE=1 end
 	@$(BIN)/keylane demo $(if $(ONCE),--once)
 
 test: lint broker ## Run every check and every test
-	@$(BIN)/pytest tests/chaos tests/integration
-	@$(BIN)/pytest tests/contract tests/docs tests/simulation tests/unit -n 2 --dist loadfile
+	@$(BIN)/pytest tests/chaos
+	@$(BIN)/pytest --ignore tests/chaos -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: broker ## Measure keylane beside its peers and write docs/benchmarks.md; ONLY=noop,skew ROUNDS=3 COUNT=300000
 	@$(BIN)/python -m tests.bench --rounds $(ROUNDS) --count $(COUNT) $(if $(ONLY),--only $(ONLY))

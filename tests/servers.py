@@ -2,6 +2,9 @@
 
 ``kafka`` (bootstrap servers), ``redis_url``, ``database_url`` and ``settings`` name them; ``unique("orders")`` gives a
 name no other test has; ``await create_topics("a", "b", partitions=4)`` creates topics, since none appear by themselves.
+
+Invariant: each process of ``pytest -n`` has servers of its own, so that tests which run at once share no queue, group
+or table. Tests of one process do: who counts what is in a queue uses one of its own, see ``integration/own_queue.py``.
 """
 
 from __future__ import annotations

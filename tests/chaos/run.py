@@ -66,7 +66,7 @@ class Size:
 
 def small(**changes: Any) -> Size:
     """A size for the short form."""
-    return replace(Size(rate=100.0, keys=50, partitions=4, workers=2, drain=2.0, slack=BUSY), **changes)
+    return replace(Size(rate=50.0, keys=50, partitions=4, workers=2, drain=2.0, slack=BUSY), **changes)
 
 
 class Run:

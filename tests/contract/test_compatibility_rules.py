@@ -133,7 +133,7 @@ def sample(kind: Any) -> Any:
     return {"X": "X", "XY": "Y"}.get(kind, SAMPLES.get(kind))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(KINDS, KINDS)
 def test_fastavro_reads_whatever_the_checker_lets_through(reader: Any, writer: Any) -> None:
     read, written = ({**record({"name": "v", "type": spelled(kind, "E")})} for kind in (reader, writer))

@@ -103,7 +103,7 @@ def test_model_and_schemas_agree(contract: Contract) -> None:
 
 
 @every_contract
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(data=st.data())
 async def test_a_payload_is_the_same_after_avro(contract: Contract, data: st.DataObject) -> None:
     model = data.draw(payloads(contract))
@@ -113,7 +113,7 @@ async def test_a_payload_is_the_same_after_avro(contract: Contract, data: st.Dat
 
 
 @every_contract
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(data=st.data())
 def test_every_version_reads_what_every_other_wrote(contract: Contract, data: st.DataObject) -> None:
     model = data.draw(payloads(contract))

@@ -17,6 +17,7 @@ from urllib.request import urlopen
 from pydantic import SecretStr
 
 from streams.adapters.effects import SqlEffects
+from streams.adapters.kafka.group import KafkaGroupConsumer
 from streams.adapters.sql import connect
 from streams.core.retry import RetryPolicy
 from streams.job import Done, FencedError, Group, NotDone, Once, Work
@@ -35,6 +36,7 @@ class Task:
     Attributes:
         asks: Whether the handler has a look-up.
         blocking: Whether it sends in the very step in which it was confirmed, keeping the loop.
+        deaf: Whether the group's word that others have its partitions never reaches it: only a fence can stop it.
         stops: Points: when an order stands at each of them, the process stops itself (SIGSTOP), to be killed or
             continued.
     """
@@ -47,6 +49,7 @@ class Task:
     timeout: float = 2.0
     asks: bool = True
     blocking: bool = False
+    deaf: bool = False
     stops: tuple[str, ...] = ()
 
 
@@ -92,6 +95,22 @@ class StoppingLedger(SqlEffects):
         return ours
 
 
+class DeafConsumer(KafkaGroupConsumer):
+    """Passes on what the group gives it, and never that it was taken away."""
+
+    async def start(self, revoked: Any, assigned: Any) -> None:
+        owns = asyncio.Event()
+
+        async def unheard(lost: bool) -> None:
+            await (asyncio.Event().wait() if owns.is_set() else revoked(lost))
+
+        def given() -> None:
+            owns.set()
+            assigned()
+
+        await super().start(unheard, given)
+
+
 def number_of(key: str) -> int:
     return int(key.rpartition("-")[2])
 
@@ -135,7 +154,8 @@ async def main(task: Task) -> None:
     kit = Kit(settings, group, MemoryRegistry())
     await kit.codec.encode(ORDER, ORDER.model(number=0))  # the one schema there is gets id 1
     await kit.publisher.start()
-    async with kit.engine(ledger=StoppingLedger(connect(task.database, ping=False), stops)):
+    consumer = DeafConsumer if task.deaf else KafkaGroupConsumer
+    async with kit.engine(consumer_class=consumer, ledger=StoppingLedger(connect(task.database, ping=False), stops)):
         await asyncio.Event().wait()
 
 

@@ -68,7 +68,8 @@ class Gateway:
             await parent.wait()
 
     def lines(self, event: str) -> list[dict[str, Any]]:
-        found = [json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{")]
+        whole, _, _ = self._log.read_text().rpartition("\n")  # the last line may be half written
+        found = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in found if line["event"] == event]
 
     async def told(self, event: str, times: int = 1) -> None:

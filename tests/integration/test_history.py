@@ -135,7 +135,7 @@ async def test_unfinished_jobs_are_counted_by_queue(engine: AsyncEngine, unique:
     assert counts == {"processing": 2, "retrying": 1}
 
 
-@hypothesis(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(choices=st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=6), min_size=1, max_size=5))
 async def test_sql_merges_as_the_model_does(
     engine: AsyncEngine, unique: Callable[[str], str], choices: list[list[int]]

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pytest
 import uvloop
 from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import create_conn
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import GroupLoadInProgressError, KafkaConnectionError, NotCoordinatorForGroupError
+from aiokafka.protocol.commit import OffsetFetchRequest, OffsetFetchResponse_v3
 from aiokafka.protocol.metadata import MetadataRequest
 
-from streams.adapters.kafka import consumers, group
+from streams.adapters.kafka import consumers, group, reader
 from streams.adapters.kafka.group import KafkaGroupConsumer
+from streams.adapters.kafka.offsets import KafkaCommits
 from streams.adapters.kafka.options import client_options
+from streams.adapters.kafka.reader import KafkaLogReader
+from streams.job import TransientError
 from streams.ports import Committed, TopicPartition
 
 if TYPE_CHECKING:
@@ -95,6 +101,61 @@ async def test_a_silent_connection_is_given_up_long_before_a_rebalance_would_be(
         found.seek(TopicPartition(topic, 0), 0)
         await found.commit({TopicPartition(topic, 0): Committed(0, "all is well")})
         assert await found.committed([TopicPartition(topic, 0)]) == {TopicPartition(topic, 0): (0, "all is well")}
+
+
+def silenced(client_class: Any) -> Any:
+    """The class of clients whose requests are lost once they have started."""
+
+    class Silenced(client_class):
+        async def start(self) -> None:
+            await super().start()
+            connect = self._client._get_conn
+
+            async def silent(*args: object, **options: object) -> object:
+                connection = await connect(*args, **options)
+                connection._writer = _Silent(connection._writer)
+                return connection
+
+            self._client._get_conn = silent
+
+    return Silenced
+
+
+@pytest.mark.parametrize("client_class", [AIOKafkaConsumer, AIOKafkaAdminClient])
+async def test_a_reader_gives_a_silent_connection_up_as_soon_as_the_group_does(
+    settings: Settings, unique, create_topics, monkeypatch, client_class
+) -> None:
+    topic = unique("orders")
+    await create_topics(topic, partitions=1)
+    monkeypatch.setattr(reader, client_class.__name__, silenced(client_class))
+    monkeypatch.setattr(reader, "_PATIENCE", 300)  # milliseconds
+    reading = KafkaLogReader(client_options(settings))
+    async with asyncio.timeout(10):
+        for bounds in (reading.starts, reading.ends):
+            with pytest.raises(TransientError):
+                await bounds([topic])
+
+
+async def test_a_coordinator_that_does_not_know_the_group_yet_does_not_say_that_nothing_is_committed(
+    settings: Settings, unique, create_topics, monkeypatch
+) -> None:
+    topic = unique("orders")
+    await create_topics(topic, partitions=1)
+    place, at = TopicPartition(topic, 0), Committed(0, "all is well")
+    async with member(settings, topic, nothing) as (found, assigned), asyncio.timeout(10):
+        await assigned.wait()
+        await found.commit({place: at})
+
+    codes, send = [GroupLoadInProgressError.errno, NotCoordinatorForGroupError.errno], AIOKafkaAdminClient._send_request
+
+    async def still_loading(admin: AIOKafkaAdminClient, request: object, node: int | None = None) -> object:
+        if isinstance(request, OffsetFetchRequest) and codes:
+            return OffsetFetchResponse_v3(throttle_time_ms=0, topics=[], error_code=codes.pop(0))  # as Kafka answers
+        return await send(admin, request, node)
+
+    monkeypatch.setattr(AIOKafkaAdminClient, "_send_request", still_loading)
+    assert await KafkaCommits(client_options(settings), topic).committed([place]) == {place: at}
+    assert not codes
 
 
 async def test_who_joins_waits_as_long_as_others_need_to_let_go(

@@ -194,7 +194,7 @@ fields = st.one_of(st.sampled_from([*EVENT]), text)
 records = st.one_of(json_values, st.dictionaries(fields, json_values, max_size=5).map(lambda change: EVENT | change))
 requests = st.tuples(st.dictionaries(names, values, max_size=4), st.one_of(st.just(HELD), json_values))
 # Many requests to one server: its start takes longer than all of them.
-fuzz = settings(max_examples=20, deadline=None)
+fuzz = settings(max_examples=20)
 
 
 @fuzz

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import fastavro
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -29,7 +29,7 @@ PRIMITIVES: dict[str, st.SearchStrategy[Any]] = {
     "bytes": st.binary(max_size=200),
     "string": st.text(max_size=200),
 }
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=150)
 
 
 def types(depth: int = 3) -> st.SearchStrategy[Any]:

@@ -475,7 +475,7 @@ letters = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(letters, st.sampled_from(["replay", "discard"]), st.integers(0, 2**32))
 def test_killed_anywhere_and_resumed_each_entry_is_written_once_and_in_order(
     rows: list[tuple[int, int, int, bool, int]], kind: str, seed: int

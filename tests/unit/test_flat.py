@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import fastavro
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.avsc import parse
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from schemas.avsc import Parsed
 
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=150)
 PREFIX = b"\0\0\0\0\1"
 LOGICAL = {
     "long": ["timestamp-millis", "timestamp-micros", "local-timestamp-millis", "time-micros", "unheard-of"],

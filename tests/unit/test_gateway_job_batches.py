@@ -129,7 +129,7 @@ names = st.one_of(st.sampled_from([*JobRequest.model_fields]), st.text(max_size=
 jobs = st.one_of(values, st.dictionaries(names, values, max_size=5).map(lambda change: JOB | change))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(sent=st.lists(st.lists(jobs, max_size=4), min_size=1, max_size=6))
 async def test_no_batch_makes_an_error_of_ours(sent: list[list[Any]]) -> None:
     async with Bench().client() as client:

@@ -35,8 +35,8 @@ def test_test_runs_every_check_and_all_tests_in_this_order() -> None:
         "lint-imports",
         "keylane schemas check",
         "python -m streams.dev.jars fetch",
-        "pytest tests/chaos tests/integration",  # one after the other: they share servers and wait for them
-        "pytest tests/contract tests/docs tests/simulation tests/unit -n 2 --dist loadfile",
+        "pytest tests/chaos",  # alone: its brokers, workers and loads take all the processors there are
+        "pytest --ignore tests/chaos -n 2 --dist loadfile --no-loadscope-reorder",  # each process has its own servers
     ]
 
 

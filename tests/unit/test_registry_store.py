@@ -277,7 +277,7 @@ async def test_a_lost_registration_left_behind_never_comes_to_count(log: MemoryL
     assert await opened(log).register("b", schema()) == 2
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 async def test_the_state_is_the_same_after_compaction_anywhere(data: st.DataObject) -> None:
     log = MemoryLog()

@@ -1,6 +1,7 @@
 """How far consumer groups have come, as the broker knows it.
 
-Invariant: asking joins no group and changes nothing.
+Invariant: asking joins no group and changes nothing; a coordinator that does not know the group yet does not count as
+one that knows of no commits.
 """
 
 from __future__ import annotations
@@ -10,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import aiokafka
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    KafkaError,
+    NotCoordinatorForGroupError,
+    for_code,
+)
+from aiokafka.protocol.commit import OffsetFetchRequest
 
 from streams.job import TransientError
 from streams.ports import Committed, TopicPartition
@@ -22,6 +30,8 @@ if TYPE_CHECKING:
 
 _PATIENCE = 10_000  # milliseconds until a request without an answer is given up
 _TRIES, _AGAIN = 20, 0.2  # seconds between tries
+# A cluster without any group makes its topic for offsets when it is asked first; a new coordinator has to read it.
+_NOT_YET = (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError)
 
 
 class KafkaGroupOffsets:
@@ -63,10 +73,20 @@ class KafkaCommits:
         return await _commits(self._options, self._group, [aiokafka.TopicPartition(*place) for place in partitions])
 
 
+class _Admin(AIOKafkaAdminClient):  # type: ignore[misc]  # aiokafka is untyped
+    """Heeds the error of a whole group, too, where aiokafka reads that the group has committed nothing."""
+
+    async def _send_request(self, request: Any, node_id: int | None = None) -> Any:
+        answer = await super()._send_request(request, node_id)
+        if isinstance(request, OffsetFetchRequest) and answer.error_code:
+            raise for_code(answer.error_code)(f"coordinator {node_id}")
+        return answer
+
+
 async def _commits(
     options: Mapping[str, Any], group: str, partitions: list[aiokafka.TopicPartition] | None
 ) -> dict[TopicPartition, Committed]:
-    admin = AIOKafkaAdminClient(**options, request_timeout_ms=_PATIENCE)
+    admin = _Admin(**options, request_timeout_ms=_PATIENCE)
     try:
         await admin.start()
         found = await _listed(admin, group, partitions)
@@ -84,10 +104,10 @@ async def _commits(
 async def _listed(
     admin: AIOKafkaAdminClient, group: str, partitions: list[aiokafka.TopicPartition] | None
 ) -> dict[aiokafka.TopicPartition, OffsetAndMetadata]:
-    """What is committed; a cluster without any group makes its topic for offsets when it is asked first."""
+    """What is committed, once there is a coordinator that knows."""
     for _ in range(_TRIES):
         try:
             return await admin.list_consumer_group_offsets(group, partitions=partitions)  # type: ignore[no-any-return]
-        except GroupCoordinatorNotAvailableError:
+        except _NOT_YET:
             await asyncio.sleep(_AGAIN)
     return await admin.list_consumer_group_offsets(group, partitions=partitions)  # type: ignore[no-any-return]

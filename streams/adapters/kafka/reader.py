@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from streams.ports import Record
 
+_PATIENCE = 10_000  # milliseconds until a request without an answer is given up: partitions may wait for it
+_LARGEST = 16_777_216  # bytes of one answer: what a slow network brings within the patience
 _POLL = 200  # milliseconds
 _BACKOFF = 10  # milliseconds; a fresh client always waits once, for the leaders of its partitions
 
@@ -103,7 +105,7 @@ class KafkaLogReader:
             _drop_finished(consumer, left, after)
 
     async def _partitions(self, topics: Sequence[str]) -> list[aiokafka.TopicPartition]:
-        admin = AIOKafkaAdminClient(**self._options)
+        admin = AIOKafkaAdminClient(**self._options, request_timeout_ms=_PATIENCE)
         try:
             await admin.start()
             # All topics, then ours: asking for a missing one by name may create it on a broker that allows it.
@@ -125,6 +127,8 @@ class KafkaLogReader:
             auto_offset_reset="earliest",
             isolation_level="read_committed",
             retry_backoff_ms=_BACKOFF,
+            request_timeout_ms=_PATIENCE,
+            fetch_max_bytes=_LARGEST,
         )
         try:
             await consumer.start()

@@ -36,5 +36,5 @@ SCENARIO = Scenario(
     name="kills",
     play=play,
     long=Size(jobs=100_000, static=2, session=3.0),
-    short=small(jobs=1_000, static=1, every=3.0, session=1.5),
+    short=small(jobs=500, static=1, every=3.0, session=1.5),
 )
