@@ -8,12 +8,15 @@ with one key and fingerprint one is ``NEW`` at a time; the mark of a gateway tha
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from streams.adapters.redis import RedisAwayError, transient
+from streams.adapters.together import Together
 from streams.ports import Found, RequestState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from redis.asyncio import Redis
 
 _STATISTICS = "keylane:idempotency:statistics"
@@ -82,7 +85,6 @@ class _Step(NamedTuple):
     owner: str
     seconds: float
     answer: str
-    end: asyncio.Future[Found]
 
 
 class RedisRequests:
@@ -92,8 +94,7 @@ class RedisRequests:
         self._redis = redis
         self._patience = patience
         self._script = redis.register_script(_STEPS)
-        self._waiting: list[_Step] = []
-        self._calls: asyncio.Task[None] | None = None
+        self._together = Together(self._call, most=_MOST)
 
     async def begin(self, key: str, fingerprint: str, owner: str, seconds: float) -> Found:
         """See the port."""
@@ -114,31 +115,11 @@ class RedisRequests:
         return {str(name): int(count) for name, count in found.items()}
 
     async def _step(self, name: str, key: str, fingerprint: str, owner: str, seconds: float, answer: str = "") -> Found:
-        end: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Step(name, key, fingerprint, owner, seconds, answer, end))
-        if self._calls is None:
-            self._calls = asyncio.create_task(self._call_on())
-        return await end
+        return await self._together.ask(_Step(name, key, fingerprint, owner, seconds, answer))
 
-    async def _call_on(self) -> None:
-        while self._waiting:
-            steps, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
-            try:
-                ends: list[Any] = await self._call(steps)
-            except Exception as error:  # noqa: BLE001 - it is for those who wait
-                ends = [error] * len(steps)
-            for step, end in zip(steps, ends, strict=True):
-                if step.end.done():
-                    continue  # its request was given up
-                if isinstance(end, Exception):
-                    step.end.set_exception(end)
-                else:
-                    step.end.set_result(end)
-        self._calls = None
-
-    async def _call(self, steps: list[_Step]) -> list[Found]:
+    async def _call(self, steps: Sequence[_Step]) -> list[Found]:
         args: list[str | int] = []
-        for name, _, fingerprint, owner, seconds, answer, _ in steps:
+        for name, _, fingerprint, owner, seconds, answer in steps:
             args += [name, fingerprint, owner, round(seconds * 1000), answer]
         keys = [_STATISTICS, *(f"keylane:request:{step.key}" for step in steps)]
         try:

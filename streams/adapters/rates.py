@@ -7,20 +7,24 @@ Invariant: what was let in by all processes together is what one of them alone w
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from streams.adapters.redis import RedisAwayError, transient
+from streams.adapters.together import Together
 from streams.rates import Left, Taken
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     from redis.asyncio import Redis
 
     from streams.rates import Bucket
 
-    Waiting = dict[tuple[Bucket, ...], list[asyncio.Future[Taken]]]
-
 _SECOND = 1_000_000  # Redis counts in microseconds
 _PATIENCE = 0.25  # seconds: a limit must not cost more than what it protects
+_MOST = 1_000  # requests of one call
 
 # ARGV: for each group how many want in, and how many of KEYS are its buckets; for each of these interval and burst.
 _TAKE = """
@@ -58,8 +62,7 @@ class RedisRates:
     def __init__(self, redis: Redis, *, patience: float = _PATIENCE) -> None:
         self._script = redis.register_script(_TAKE)
         self._patience = patience
-        self._waiting: Waiting = {}
-        self._calls: asyncio.Task[None] | None = None
+        self._together = Together(self._ask, most=_MOST)
 
     async def take(self, buckets: tuple[Bucket, ...]) -> Taken:
         """See ``streams.rates.Rates``.
@@ -67,28 +70,14 @@ class RedisRates:
         Raises:
             RedisAwayError: Redis did not answer in time; the places may be taken.
         """
-        answer: asyncio.Future[Taken] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(buckets, []).append(answer)
-        if self._calls is None:
-            self._calls = asyncio.create_task(self._call_on())
-        return await answer
+        return await self._together.ask(buckets)
 
-    async def _call_on(self) -> None:
-        while self._waiting:
-            groups, self._waiting = self._waiting, {}
-            try:
-                _tell(groups, await self._ask(groups))
-            except Exception as error:  # noqa: BLE001 - it is for those who wait
-                for answer in (each for answers in groups.values() for each in answers):
-                    if not answer.done():
-                        answer.set_exception(error)
-        self._calls = None
-
-    async def _ask(self, groups: Waiting) -> list[int]:
+    async def _ask(self, wanted: Sequence[tuple[Bucket, ...]]) -> list[Taken]:
+        groups = Counter(wanted)
         keys = [bucket.key for buckets in groups for bucket in buckets]
         args: list[float] = []
-        for buckets, answers in groups.items():
-            args += [len(answers), len(buckets)]
+        for buckets, count in groups.items():
+            args += [count, len(buckets)]
             for _, rate in buckets:
                 args += [rate.interval * _SECOND, rate.burst]
         try:
@@ -97,14 +86,16 @@ class RedisRates:
                     found: list[int] = await self._script(keys=keys, args=args)
         except TimeoutError as error:
             raise RedisAwayError(f"redis did not answer within {self._patience} s; see KEYLANE_REDIS_URL") from error
-        return found
+        answers = _answers(groups, found)
+        return [next(answers[buckets]) for buckets in wanted]
 
 
-def _tell(groups: Waiting, found: list[int]) -> None:
+def _answers(groups: Iterable[tuple[Bucket, ...]], found: Sequence[int]) -> dict[tuple[Bucket, ...], Iterator[Taken]]:
+    """For each group the answers to those of it, in their order: places are given to the first."""
     numbers = iter(found)
-    for buckets, answers in groups.items():
+    answers: dict[tuple[Bucket, ...], Iterator[Taken]] = {}
+    for buckets in groups:
         taken = next(numbers)
         left = tuple(Left(next(numbers), next(numbers) / _SECOND, next(numbers) / _SECOND) for _ in buckets)
-        for place, answer in enumerate(answers):
-            if not answer.done():  # its request may have been given up
-                answer.set_result(Taken(place < taken, left))
+        answers[buckets] = chain(repeat(Taken(True, left), taken), repeat(Taken(False, left)))
+    return answers
