@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import ClientSession
+from pydantic import SecretStr
 
 from schemas.catalogue import contracts
 from schemas.codec import Codec
@@ -213,6 +214,29 @@ async def test_a_broker_that_is_away_is_a_503_within_two_seconds_and_forgiven_af
             return await status(client, "/health/ready") == 200
 
         await eventually(healthy, within=30)
+    await stack.astop()
+
+
+async def test_a_database_that_is_away_keeps_nothing_out_and_is_forgiven_after(ready: Settings, tmp_path: Path) -> None:
+    stack = Stack(tmp_path, parts=("postgres",), asked={"postgres": ports.any_free()})
+    await stack.astart()
+    own = ready.model_copy(update={"database_url": SecretStr(str(stack.addresses.database_url))})
+    async with served(own) as client:
+
+        async def listed() -> bool:
+            return await status(client, "/api/v1/jobs") == 200
+
+        assert await listed()
+        await stack.astop()
+        await post(client, "/api/v1/jobs", JOB)
+        async with client.get("/api/v1/jobs") as response:
+            assert (response.status, "Retry-After" in response.headers) == (503, True)
+        assert await status(client, "/health/ready") == 200, "what comes in is still taken"
+        async with client.get("/health") as response:
+            assert (await response.json())["dependencies"]["postgres"]["status"] == "down"
+
+        await stack.astart()
+        await eventually(listed, within=30)
     await stack.astop()
 
 
