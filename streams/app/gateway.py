@@ -213,9 +213,7 @@ def _parts(
         letters=letters,
         operations=partial(_operations, letters, found),
         looks=KafkaLooks(settings),
-        feed=Feed(
-            KafkaFollower(found.kafka), found.reader, reading, _live_topics(), metrics, most=settings.live_subscribers
-        ),
+        feed=_feed(settings, found, reading, metrics),
         rewind=Rewind(found.reader, reading),
         tickets=RedisTickets(found.redis),
         queues=_queues(found, history),
@@ -238,11 +236,20 @@ def _parts(
         peers=peers,
         origins=Origins(settings.cors_origins),
         registry=None if store is None else registry_app(store, registrar(guarding.access, guarding.audit)),
-        checks=(
-            HealthCheck("kafka", progress.ping),
-            HealthCheck("postgres", lambda: sql.ping(found.sql), needed=False),
-            HealthCheck("redis", found.redis.ping, needed=False),
-        ),
+        checks=_checks(found, progress),
+    )
+
+
+def _feed(settings: Settings, found: Connections, reading: Reading, metrics: PrometheusMetrics) -> Feed:
+    follower = KafkaFollower(found.kafka)
+    return Feed(follower, found.reader, reading, _live_topics(), metrics, most=settings.live_subscribers)
+
+
+def _checks(found: Connections, progress: KafkaProgress) -> tuple[HealthCheck, ...]:
+    return (
+        HealthCheck("kafka", progress.ping),
+        HealthCheck("postgres", lambda: sql.ping(found.sql), needed=False),
+        HealthCheck("redis", found.redis.ping, needed=False),
     )
 
 

@@ -198,14 +198,7 @@ async def _engine(
             stall_timeout=settings.stall_timeout,
             aliases=settings.dlt_aliases,
         ),
-        consumer=KafkaGroupConsumer(
-            found.kafka,
-            group=group.name,
-            topics=list(family.shelves),
-            session_timeout=settings.session_timeout,
-            rebalance_timeout=settings.rebalance_timeout,
-            instance=settings.instance_id and f"{settings.instance_id}-{group.name}",
-        ),
+        consumer=_consumer(settings, found, family),
         reader=found.reader,
         writer=writer,
         runner=Runner(
@@ -220,6 +213,17 @@ async def _engine(
             recognition=Recognition(means),
         ),
         telemetry=telemetry,
+    )
+
+
+def _consumer(settings: Settings, found: Connections, family: Family) -> KafkaGroupConsumer:
+    return KafkaGroupConsumer(
+        found.kafka,
+        group=family.group,
+        topics=list(family.shelves),
+        session_timeout=settings.session_timeout,
+        rebalance_timeout=settings.rebalance_timeout,
+        instance=settings.instance_id and f"{settings.instance_id}-{family.group}",
     )
 
 

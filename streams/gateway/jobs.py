@@ -93,22 +93,7 @@ class JobRoutes:
                     **_WRITTEN,
                 },
             ),
-            RouteSpec(
-                method="POST",
-                path="/api/v1/jobs:batch",
-                summary="Submit up to 1,000 jobs in their order",
-                scope=Scope.JOBS_WRITE,
-                build=lambda _: self.post_batch,
-                body=batch_of(documented),
-                headers=idempotency.HEADERS,
-                answer=BatchAnswer,
-                statuses={
-                    202: "The broker has acknowledged all jobs.",
-                    207: "Some jobs were taken, others were not.",
-                    400: "The body is no batch.",
-                    **_WRITTEN,
-                },
-            ),
+            self._batch_spec(documented),
             RouteSpec(
                 method="GET",
                 path=LOCATION + "{id}",
@@ -124,6 +109,24 @@ class JobRoutes:
                     503: "The history is away or too far behind to know.",
                 },
             ),
+        )
+
+    def _batch_spec(self, documented: type[BaseModel]) -> RouteSpec:
+        return RouteSpec(
+            method="POST",
+            path="/api/v1/jobs:batch",
+            summary="Submit up to 1,000 jobs in their order",
+            scope=Scope.JOBS_WRITE,
+            build=lambda _: self.post_batch,
+            body=batch_of(documented),
+            headers=idempotency.HEADERS,
+            answer=BatchAnswer,
+            statuses={
+                202: "The broker has acknowledged all jobs.",
+                207: "Some jobs were taken, others were not.",
+                400: "The body is no batch.",
+                **_WRITTEN,
+            },
         )
 
     async def post(self, request: web.Request) -> web.StreamResponse:
