@@ -285,13 +285,14 @@ class Core:
 
     def _flow(self, lanes: Lanes, shelf: int, track: Track, now: float) -> None:
         self._admit(lanes, shelf, now)
-        slow = shelf == SHELF_SOURCE and lanes.crowding.slow(track, self.limits.records, now)
-        if slow:
-            lanes.make_room(now)
-        # A source that is full is left unread: soon there is room. Where that takes long, as in a tier, which stays
-        # full until its records are due, what the client has fetched ahead is thrown away: it would stand in memory
-        # as long, and keep the client from fetching other partitions.
-        if track.inbox and not track.paused and (slow or shelf != SHELF_SOURCE):
+        crowded = (
+            shelf == SHELF_SOURCE and lanes.crowding.slow(track, self.limits.records, now) and lanes.make_room(now)
+        )
+        # A source that is full is left unread: soon there is room. Where one key keeps it full, as in a tier, which
+        # stays full until its records are due, what the client has fetched ahead is thrown away: it would stand in
+        # memory as long, and keep the client from fetching other partitions. Where all keys wait alike it would be
+        # fetched, and thrown away, again and again.
+        if track.inbox and not track.paused and (crowded or shelf != SHELF_SOURCE):
             track.paused = True
             self._commands.append(Pause(lanes.partition, shelf))
         elif track.paused and not track.inbox and len(track.pending) <= self.limits.records // 2:

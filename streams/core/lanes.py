@@ -355,15 +355,17 @@ class Lanes:
             head = lane.source.pop(0)
             self._move(head, Level(0, 0, 1), head.due)
 
-    def make_room(self, now: float) -> None:
-        """Let the key that has more than half of what is held of the source go on in the first tier.
+    def make_room(self, now: float) -> bool:
+        """Let the key that has more than half of what is held of the source go on in the first tier; whether one has.
 
         So a key that cannot keep up with its records does not keep those of others from being read.
         """
         lane = max(self.lanes.values(), key=_held_of_source, default=None)
-        if lane is not None and self.tiers and 2 * len(lane.source) > len(self.source.pending):
-            lane.crowds = True
-            self.advance(lane, now)
+        if lane is None or not self.tiers or 2 * len(lane.source) <= len(self.source.pending):
+            return False
+        lane.crowds = True
+        self.advance(lane, now)
+        return True
 
     # -- acknowledgements ------------------------------------------------------------------------------------------
 
