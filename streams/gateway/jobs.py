@@ -187,6 +187,7 @@ class JobRoutes:
         if faults := refused_queue(asked.queue, job.queue):
             raise ProblemError("invalid-request", "The queue is not the type's.", errors=faults)
         payload = fitting(job.contract, asked.payload, "/payload")
+        # A job without an id of its own has that of its request.
         request = None if given is None else (given.id(number) if asked.id else job_id)
         return await self._submission.prepared(
             asked.type, payload, tenant=tenant, entity=asked.key, job_id=job_id, request=request

@@ -6,7 +6,6 @@ import signal
 import sys
 import time
 from contextlib import asynccontextmanager
-from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -280,21 +279,3 @@ async def test_a_taken_port_is_named(ready: Settings) -> None:
         with pytest.raises(SettingsError, match=rf"port {ready.gateway_port} of 127\.0\.0\.1 cannot be used"):
             async with gateway(ready):
                 pass
-
-
-async def test_latency_of_accepting_jobs_is_shown(ready: Settings, capsys: pytest.CaptureFixture[str]) -> None:
-    taken: list[float] = []
-    async with served(ready) as client:
-
-        async def one_after_another(count: int) -> None:
-            for _ in range(count):
-                started = time.perf_counter()
-                await post(client, "/api/v1/jobs", JOB)
-                taken.append(time.perf_counter() - started)
-
-        await one_after_another(20)
-        taken.clear()
-        await asyncio.gather(*(one_after_another(50) for _ in range(8)))
-    cut = [round(each * 1000, 1) for each in quantiles(taken, n=20)]
-    with capsys.disabled():
-        print(f"\nPOST /api/v1/jobs, 8 clients: P50 {cut[9]} ms, P95 {cut[18]} ms")
